@@ -1,0 +1,1 @@
+"""The graph, its configuration, and what decides when it runs."""

@@ -1,0 +1,1 @@
+"""Everything that lives after a push: the model server, the registry. Never imports tfx."""

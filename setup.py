@@ -1,0 +1,54 @@
+"""What `pip install .` installs: the packages, their dependencies and the `evergreen` command."""
+
+from setuptools import find_packages, setup
+
+# TFX fixes TensorFlow, and the ScaNN ops must match TensorFlow exactly: these move together.
+STACK = [
+    "tfx[kfp]==1.16.0",
+    "tensorflow==2.16.2",
+    "tf-keras==2.16.0",
+    "tensorflow-recommenders==0.7.7",
+    "tensorflow-serving-api==2.16.1",
+    "scann==1.3.2",
+    "apache-beam[gcp]==2.59.0",
+    "dill==0.3.1.1",
+    "setuptools<81",  # TFX 1.16 and Beam 2.59 import pkg_resources, which setuptools 81 drops.
+]
+
+LIBRARIES = [
+    "click>=8.1",
+    "jinja2>=3.1",
+    "pydantic>=2.7",
+    "pyyaml>=6",
+    "rich>=13",
+    "sqlalchemy>=2.0",
+    "starlette>=0.37",
+    "uvicorn[standard]>=0.30",
+]
+
+DEV = [
+    "hypothesis",
+    "import-linter",
+    "mypy",
+    "pre-commit",
+    "pytest",
+    "requests",
+    "ruff",
+    "types-PyYAML",
+    "types-requests",
+]
+
+setup(
+    name="evergreen-recommender",
+    version="0.1.0",
+    description="A recommender that keeps itself fresh: continuous training, judging and serving on TFX.",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.11",
+    packages=find_packages(include=["pipeline*", "components*", "trainer*", "serving*"]),
+    package_data={"pipeline": ["*.j2"]},
+    install_requires=STACK + LIBRARIES,
+    extras_require={"dev": DEV},
+    entry_points={"console_scripts": ["evergreen=pipeline.cli:main"]},
+)

@@ -1,0 +1,73 @@
+"""Names of the features in the examples, the catalog and the user state: the one place where they are spelled.
+
+A *sequence example* (splits `train` and `eval` of the examples) holds one user's interactions, oldest first:
+
+| key | type | shape | meaning |
+| --- | --- | --- | --- |
+| `user_id` | bytes | [1] | |
+| one per user feature | bytes, float | [1], [0] when missing | as the contract declares it |
+| `item_ids` | bytes | [L] | |
+| `interaction_types` | bytes | [L] | |
+| `timestamps` | int64 | [L] | seconds since 1970, UTC, never decreasing |
+| one per context feature | bytes, float | [L] | context of each interaction |
+| `is_target` | int64 | [L] | 1 where this position is to be learned (`train`) or judged (`eval`) |
+
+In `train`, a sequence has many targets. In `eval`, exactly one, the last position, and every earlier position is
+strictly older than it. In both, a model may use for a target only positions with a strictly smaller timestamp.
+"""
+
+from typing import Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+USER_ID_KEY = "user_id"
+ITEM_ID_KEY = "item_id"
+ITEM_IDS_KEY = "item_ids"
+INTERACTION_TYPES_KEY = "interaction_types"
+TIMESTAMPS_KEY = "timestamps"
+IS_TARGET_KEY = "is_target"
+
+FeatureType = Literal["category", "categories", "number", "text"]
+
+STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Feature:
+    """One column that describes a user, an item or the context of an interaction.
+
+    `category`: one string. `categories`: several strings in one column, split at `separator`. `number`: a float.
+    `text`: free text, split into lower-case words. A missing value is an empty list in the example.
+    """
+
+    name: str
+    type: FeatureType = "category"
+    separator: str = "|"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Features:
+    """All features that a model may use, by what they describe, and the interaction types by strength."""
+
+    user: tuple[Feature, ...] = ()
+    item: tuple[Feature, ...] = ()
+    context: tuple[Feature, ...] = ()
+    interaction_types: dict[str, float]  # name → weight in the retrieval loss; the heaviest is the strongest
+
+    def __post_init__(self) -> None:
+        if not self.interaction_types:
+            raise ValueError("interaction_types is empty: name at least one, for example {view: 1.0}")
+        if any(weight <= 0 for weight in self.interaction_types.values()):
+            raise ValueError(f"interaction_types need positive weights, got {self.interaction_types}")
+        names = [f.name for group in (self.user, self.item, self.context) for f in group]
+        reserved = {USER_ID_KEY, ITEM_ID_KEY, ITEM_IDS_KEY, INTERACTION_TYPES_KEY, TIMESTAMPS_KEY, IS_TARGET_KEY}
+        if clash := sorted(reserved & set(names)):
+            raise ValueError(f"feature names {clash} are taken by the examples; rename these features")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"feature names {twice} are declared twice; names are shared by users, items and context")
+
+    @property
+    def strongest_type(self) -> str:
+        """The interaction type that the ranking head learns to predict: the heaviest; the first of equals."""
+        return max(self.interaction_types, key=lambda name: self.interaction_types[name])
