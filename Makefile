@@ -1,0 +1,40 @@
+.DEFAULT_GOAL := help
+SHELL := bash
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup demo serve test lint format lock bench clean
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock setup.py setup.sh
+	@./setup.sh
+
+setup: $(READY) ## .venv with Python 3.10 and exactly requirements.lock
+
+demo: $(READY) ## MovieLens, three spans, and recommendations by title
+	@$(BIN)/python examples/movielens/demo.py
+
+serve: $(READY) ## serve the pushed models until stopped
+	@$(BIN)/evergreen serve
+
+test: $(READY) lint ## lint, then every test
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff, mypy, import rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache | tail -n 12
+
+format: $(READY) ## rewrite the code as lint wants it
+	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format --quiet .
+
+lock: ## resolve requirements.lock anew (needs uv)
+	uv pip compile --quiet --python-version 3.10 --extra dev setup.py -o requirements.lock
+
+bench: $(READY) ## seconds per component beside the sum of pure work
+	@$(BIN)/python benchmarks/pipeline_time.py
+
+clean: ## remove everything that runs wrote (not .venv)
+	rm -rf .evergreen build *.egg-info

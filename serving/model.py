@@ -1,0 +1,157 @@
+"""One SavedModel in memory: its signatures, and calls to them with numpy in and numpy out.
+
+Usage:
+
+    model = load_model(Path(".../recommender/1700000000"), version=1700000000)
+    model.warm_up()
+    model.predict("serving_default", {"user_id": np.array([b"42"], dtype=object)})
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.types_pb2 import DataType
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from serving.errors import InvalidInput, ModelBroken, ModelFailed
+from serving.signature import DEFAULT_SIGNATURE, Arrays, Signature, TensorSpec
+
+log = logging.getLogger(__name__)
+
+# What TensorFlow says about Python frames, graph nodes and files is for the server's log, not for a caller.
+_NOISE = re.compile(
+    r"^(Graph execution error|Detected at node|Stack trace|\s*File |<stack traces|\d+ root error)"
+)
+_NODE = re.compile(r"\s*(\[\[\{\{node.*|\[Op:.*|name: .*)$")
+_PATH = re.compile(r"(?:[\w.+-]+:/)?(?:/[\w.@+-]+){2,}/?")
+
+
+class Model:
+    """A loaded version.
+
+    Calls are safe from many threads: TensorFlow releases the interpreter while it works.
+    """
+
+    def __init__(
+        self,
+        version: int,
+        functions: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]],
+        signature_defs: Mapping[str, SignatureDef],
+        owner: object,
+    ) -> None:
+        self.version = version
+        self.signature_defs = dict(signature_defs)
+        self.signatures = {name: _signature(name, signature_defs[name]) for name in functions}
+        self._functions = dict(functions)
+        self._owner = owner  # the functions hold their variables only weakly
+
+    def signature(self, name: str = "") -> Signature:
+        """The signature of that name, `serving_default` for ''.
+
+        Raises InvalidInput, naming the known ones.
+        """
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            known = ", ".join(sorted(self.signatures))
+            raise InvalidInput(
+                f'Serving signature name: "{name}" not found in signature def; it has: {known}'
+            )
+        return self.signatures[name]
+
+    def predict(
+        self, signature_name: str, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()
+    ) -> Arrays:
+        """Calls one signature; strings come back as bytes.
+
+        Raises:
+            InvalidInput: the signature is unknown, or names, dtypes, shapes or values do not fit it.
+            ModelFailed: the model itself failed; the reason is in the log.
+        """
+        signature = self.signature(signature_name)
+        signature.check_inputs(inputs)
+        signature.check_output_filter(output_filter)
+        try:
+            tensors = {
+                name: tf.constant(inputs[name], dtype=tf.as_dtype(spec.numpy_dtype))
+                for name, spec in signature.inputs.items()
+            }
+        except (TypeError, ValueError) as error:
+            raise InvalidInput(f"inputs of {signature.name} cannot be made into tensors") from error
+        try:
+            outputs = self._functions[signature.name](**tensors)
+            return {name: _array(outputs[name]) for name in output_filter or signature.outputs}
+        except tf.errors.InvalidArgumentError as error:
+            raise InvalidInput(f"signature {signature.name}: {public_message(error)}") from error
+        except Exception as error:
+            log.exception("version %s failed in signature %s", self.version, signature.name)
+            raise ModelFailed(f"version {self.version} failed in signature {signature.name}") from error
+
+    def warm_up(self) -> None:
+        """Calls `serving_default` once with a dummy batch, if there is one.
+
+        Raises ModelBroken when that fails.
+        """
+        if DEFAULT_SIGNATURE not in self.signatures:
+            return
+        signature = self.signatures[DEFAULT_SIGNATURE]
+        try:
+            self.predict(signature.name, signature.dummy_inputs())
+        except (InvalidInput, ModelFailed) as error:
+            raise ModelBroken(f"version {self.version} fails its warm-up: {error}") from error
+
+
+def load_model(path: Path, version: int) -> Model:
+    """Loads the SavedModel in a folder. Raises ModelBroken, with a message that is fit for callers."""
+    try:
+        loaded = tf.saved_model.load(str(path))
+        # The raw definitions, for GetModelMetadata; the TF2 loader does not keep them.
+        definition = SavedModel.FromString((path / "saved_model.pb").read_bytes())
+        signature_defs = next(
+            graph.signature_def for graph in definition.meta_graphs if "serve" in graph.meta_info_def.tags
+        )
+        return Model(version, loaded.signatures, signature_defs, owner=loaded)
+    except Exception as error:
+        log.exception("version %s in %s cannot be loaded", version, path)
+        raise ModelBroken(f"version {version} cannot be loaded: {public_message(error)}") from error
+
+
+def register_scann_ops() -> None:
+    """Makes ScaNN's custom ops known to TensorFlow; a model without them is served just as well."""
+    try:
+        importlib.import_module("scann.scann_ops.py.scann_ops")
+    except Exception as error:
+        log.warning("ScaNN's ops are not available, models that need them will not load: %s", error)
+
+
+def public_message(error: BaseException) -> str:
+    """The part of a TensorFlow error that a caller can use: no stack, no graph nodes, no file paths."""
+    lines = [_NODE.sub("", line).strip() for line in str(getattr(error, "message", error)).splitlines()]
+    said = next((line for line in lines if line and not _NOISE.match(line)), type(error).__name__)
+    return _PATH.sub("(path)", said)[:500]
+
+
+def _signature(name: str, definition: SignatureDef) -> Signature:
+    inputs = {key: _spec(key, info) for key, info in definition.inputs.items()}
+    return Signature(name, inputs, {key: _spec(key, info) for key, info in definition.outputs.items()})
+
+
+def _spec(name: str, info: Any) -> TensorSpec:
+    """The spec of a TensorInfo proto."""
+    dtype = tf.as_dtype(info.dtype)
+    sizes = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
+    shape = None if info.tensor_shape.unknown_rank else sizes
+    return TensorSpec(name, DataType.Name(info.dtype), np.dtype(dtype.as_numpy_dtype), shape)
+
+
+def _array(tensor: tf.Tensor) -> np.ndarray:
+    value = np.asarray(tensor.numpy())
+    return value.astype(object) if value.dtype.kind in "SU" else value

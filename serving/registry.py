@@ -1,0 +1,283 @@
+"""What is in production, what was before, who changed it and why: one small transactional store.
+
+    registry = Registry.at("…/registry.sqlite")
+    registry.begin_push(version, uri, manifest, metrics, verdict)     # the row, before any file is in place
+    publish(source, base_path, version)                               # serving/releases.py
+    registry.finish_push(version, who="pipeline", why="recall@10 +4%")  # live; the previous one is retired
+
+States of a version: `pushing` → `live` → `retired` (superseded) or `withdrawn` (rolled back); a rollback
+takes the newest retired version back to `live`. The database itself refuses a second live version (a partial
+unique index). This is the only module that knows SQL; it imports no TensorFlow, so commands built on it
+answer at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from serving.errors import RegistryError
+from serving.registry_tables import AUDIT, SPANS, VERSIONS, connect
+
+VERSION_STATES = ("pushing", "live", "retired", "withdrawn")
+SPAN_STATES = ("learned", "pending", "quarantined")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One pushed version; `created_at` in seconds since 1970."""
+
+    version: int
+    state: str
+    uri: str
+    manifest: dict[str, Any]
+    metrics: dict[str, Any]
+    verdict: dict[str, Any]
+    created_at: float
+
+
+@dataclass(frozen=True)
+class SpanRecord:
+    """What became of one span in one run; `recorded_at` in seconds since 1970."""
+
+    span: int
+    state: str
+    verdict: dict[str, Any]
+    run: str
+    recorded_at: float
+
+
+@dataclass(frozen=True)
+class AuditLine:
+    """Who changed what is served, when and why; the versions are None where there was none."""
+
+    who: str
+    at: float
+    why: str
+    action: str
+    from_version: int | None
+    to_version: int | None
+
+
+@dataclass
+class Registry:
+    """The store behind a SQLAlchemy URL; nothing is opened or created before the first use."""
+
+    url: str
+    now: Callable[[], float] = time.time
+    _engine: sa.Engine | None = field(default=None, init=False, repr=False)
+
+    @classmethod
+    def at(cls, path: str | Path, now: Callable[[], float] = time.time) -> Registry:
+        """The registry in a SQLite file."""
+        return cls(f"sqlite:///{Path(path).absolute()}", now)
+
+    def begin_push(
+        self,
+        version: int,
+        uri: str,
+        manifest: dict[str, Any],
+        metrics: dict[str, Any],
+        verdict: dict[str, Any],
+    ) -> None:
+        """Announces a version whose files are about to be copied.
+
+        Raises RegistryError if it is known already.
+        """
+        with self._transaction(write=True) as tx:
+            known = _find(tx, version)
+            if known:
+                raise RegistryError(f"version {version} is in the registry already, as {known.state}")
+            row = {"version": version, "state": "pushing", "uri": uri, "created_at": self.now()}
+            tx.execute(
+                VERSIONS.insert().values(**row, manifest=manifest, metrics=metrics, verdict=verdict),
+            )
+
+    def finish_push(self, version: int, who: str, why: str) -> None:
+        """Makes a pushed version live and retires the live one, in one transaction."""
+        with self._transaction(write=True) as tx:
+            pushed = _require(tx, version)
+            if pushed.state != "pushing":
+                raise RegistryError(f"version {version} cannot go live: it is {pushed.state}, not pushing")
+            live = _live(tx)
+            if live and live.version > version:
+                raise RegistryError(
+                    f"version {version} cannot go live: {live.version} is live, and servers take the highest "
+                    "number; push again under a new version"
+                )
+            self._promote(tx, pushed, live, who, why, "push")
+
+    def abandon_pushes(self, exists: Callable[[Version], bool]) -> list[Version]:
+        """Clears up after a killed push: finishes it where `exists` finds complete files, else forgets it.
+
+        Call it when no push is under way. Returns the versions that were left in `pushing`, oldest first.
+        """
+        with self._transaction(write=True) as tx:
+            query = sa.select(VERSIONS).where(VERSIONS.c.state == "pushing").order_by(VERSIONS.c.version)
+            left = [_version(row) for row in tx.execute(query)]
+            for pushed in left:
+                live = _live(tx)
+                if not exists(pushed):
+                    tx.execute(VERSIONS.delete().where(VERSIONS.c.version == pushed.version))
+                    why = "a push was interrupted before its files were complete"
+                    self._audit(tx, "recovery", why, "abandon", pushed.version, _number(live))
+                elif live and live.version > pushed.version:
+                    _set_state(tx, pushed.version, "retired")
+                    why = f"a push was interrupted, and {live.version} went live since"
+                    self._audit(tx, "recovery", why, "retire", pushed.version, live.version)
+                else:
+                    why = "a push was interrupted after its files were complete"
+                    self._promote(tx, pushed, live, "recovery", why, "finish")
+            return left
+
+    def withdraw(self, version: int, who: str, why: str, uri: str | None = None) -> Version:
+        """Takes the live version out and the newest retired one back in, and returns that one.
+
+        Args:
+            uri: where the withdrawn files are now, if they were moved.
+
+        Raises:
+            RegistryError: `version` is not live, or there is no retired version to go back to.
+        """
+        with self._transaction(write=True) as tx:
+            going = _require(tx, version)
+            if going.state != "live":
+                live = _live(tx)
+                raise RegistryError(
+                    f"version {version} is {going.state}; only the live version can be withdrawn"
+                    + (f", which is {live.version}" if live else ", and none is live")
+                )
+            back = _newest_retired(tx)
+            if back is None:
+                raise RegistryError(
+                    f"nothing to go back to: {version} is live and no retired version is left; "
+                    "push another version, or stop the server"
+                )
+            tx.execute(
+                VERSIONS.update()
+                .where(VERSIONS.c.version == version)
+                .values(state="withdrawn", uri=uri or going.uri),
+            )
+            _set_state(tx, back.version, "live")
+            self._audit(tx, who, why, "rollback", version, back.version)
+            return _require(tx, back.version)
+
+    def live(self) -> Version | None:
+        """What is in production, or None before the first push."""
+        with self._transaction() as tx:
+            return _live(tx)
+
+    def newest_retired(self) -> Version | None:
+        """What a rollback would go back to, or None."""
+        with self._transaction() as tx:
+            return _newest_retired(tx)
+
+    def get(self, version: int) -> Version:
+        """One version. Raises RegistryError, naming the known ones, if it was never pushed."""
+        with self._transaction() as tx:
+            return _require(tx, version)
+
+    def versions(self) -> list[Version]:
+        """Every version ever pushed, newest first."""
+        with self._transaction() as tx:
+            query = sa.select(VERSIONS).order_by(VERSIONS.c.version.desc())
+            return [_version(row) for row in tx.execute(query)]
+
+    def record_span(self, span: int, state: str, verdict: dict[str, Any], run: str) -> None:
+        """Notes what became of a span: learned, pending or quarantined. Earlier records stay."""
+        if state not in SPAN_STATES:
+            raise RegistryError(f"unknown state of a span: {state!r}; known: {', '.join(SPAN_STATES)}")
+        with self._transaction(write=True) as tx:
+            row = {"span": span, "state": state, "verdict": verdict, "run": run, "recorded_at": self.now()}
+            tx.execute(SPANS.insert().values(**row))
+
+    def spans(self) -> list[SpanRecord]:
+        """The last record of every span, oldest span first."""
+        return sorted({record.span: record for record in self.span_records()}.values(), key=lambda r: r.span)
+
+    def span_records(self) -> list[SpanRecord]:
+        """Every record ever made, in the order they were made."""
+        with self._transaction() as tx:
+            rows = tx.execute(sa.select(SPANS).order_by(SPANS.c.id))
+            return [SpanRecord(r.span, r.state, r.verdict, r.run, r.recorded_at) for r in rows]
+
+    def audit(self) -> list[AuditLine]:
+        """Every change of what is served, oldest first."""
+        with self._transaction() as tx:
+            rows = tx.execute(sa.select(AUDIT).order_by(AUDIT.c.id))
+            return [AuditLine(r.who, r.at, r.why, r.action, r.from_version, r.to_version) for r in rows]
+
+    def close(self) -> None:
+        """Closes the connections; the next use opens them again."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    def _promote(
+        self, tx: sa.Connection, pushed: Version, live: Version | None, who: str, why: str, action: str
+    ) -> None:
+        if live:
+            _set_state(tx, live.version, "retired")  # first: the index allows one live version
+        _set_state(tx, pushed.version, "live")
+        self._audit(tx, who, why, action, _number(live), pushed.version)
+
+    def _audit(
+        self, tx: sa.Connection, who: str, why: str, action: str, old: int | None, new: int | None
+    ) -> None:
+        line = {"who": who, "at": self.now(), "why": why, "action": action}
+        tx.execute(AUDIT.insert().values(**line, from_version=old, to_version=new))
+
+    @contextmanager
+    def _transaction(self, write: bool = False) -> Iterator[sa.Connection]:
+        try:
+            if self._engine is None:
+                self._engine = connect(self.url)
+            with self._engine.execution_options(takes_write_lock=write).begin() as tx:
+                yield tx
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            where = sa.make_url(self.url).render_as_string(hide_password=True)
+            reason = getattr(error, "orig", None) or error
+            raise RegistryError(f"the registry {where} cannot be used: {reason}") from error
+
+
+def _number(version: Version | None) -> int | None:
+    return version.version if version else None
+
+
+def _version(row: Any) -> Version:
+    return Version(row.version, row.state, row.uri, row.manifest, row.metrics, row.verdict, row.created_at)
+
+
+def _find(tx: sa.Connection, version: int) -> Version | None:
+    row = tx.execute(sa.select(VERSIONS).where(VERSIONS.c.version == version)).one_or_none()
+    return _version(row) if row else None
+
+
+def _require(tx: sa.Connection, version: int) -> Version:
+    found = _find(tx, version)
+    if found is None:
+        query = sa.select(VERSIONS.c.version).order_by(VERSIONS.c.version.desc()).limit(5)
+        known = ", ".join(str(number) for number in tx.scalars(query)) or "none"
+        raise RegistryError(f"version {version} is not in the registry; newest known: {known}")
+    return found
+
+
+def _live(tx: sa.Connection) -> Version | None:
+    row = tx.execute(sa.select(VERSIONS).where(VERSIONS.c.state == "live")).one_or_none()
+    return _version(row) if row else None
+
+
+def _newest_retired(tx: sa.Connection) -> Version | None:
+    retired = sa.select(VERSIONS).where(VERSIONS.c.state == "retired")
+    row = tx.execute(retired.order_by(VERSIONS.c.version.desc()).limit(1)).one_or_none()
+    return _version(row) if row else None
+
+
+def _set_state(tx: sa.Connection, version: int, state: str) -> None:
+    tx.execute(VERSIONS.update().where(VERSIONS.c.version == version).values(state=state))

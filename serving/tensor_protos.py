@@ -1,0 +1,66 @@
+"""TensorProto ↔ numpy, written as TensorFlow Serving does: in the typed fields that every client can read."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+
+from serving.errors import InvalidInput
+
+# A proto may state a shape of any size and give one value to fill it with; this bounds what that may cost.
+MAX_FILLED_ELEMENTS = 1 << 20
+
+_FIELDS = {
+    tf.float32: "float_val",
+    tf.float64: "double_val",
+    tf.int8: "int_val",
+    tf.int16: "int_val",
+    tf.int32: "int_val",
+    tf.uint8: "int_val",
+    tf.int64: "int64_val",
+    tf.uint32: "uint32_val",
+    tf.uint64: "uint64_val",
+    tf.bool: "bool_val",
+    tf.string: "string_val",
+}
+
+
+def to_proto(value: np.ndarray) -> TensorProto:
+    """Any shape → the same shape; text is written as UTF-8."""
+    dtype = tf.string if value.dtype.kind in "OSU" else tf.as_dtype(value.dtype)
+    if dtype not in _FIELDS:
+        return tf.make_tensor_proto(value)
+    proto = TensorProto(dtype=dtype.as_datatype_enum)
+    for size in value.shape:
+        proto.tensor_shape.dim.add(size=size)
+    values = value.ravel().tolist()
+    if dtype == tf.string:
+        values = [item.encode() if isinstance(item, str) else item for item in values]
+    getattr(proto, _FIELDS[dtype]).extend(values)
+    return proto
+
+
+def from_proto(name: str, proto: TensorProto) -> np.ndarray:
+    """The same shape; strings as bytes in an object array.
+
+    Raises InvalidInput for a proto that makes no sense.
+    """
+    sizes = [dim.size for dim in proto.tensor_shape.dim]
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
+        raise InvalidInput(f'input "{name}": the shape of a tensor must be fully known')
+    try:
+        field = _FIELDS.get(tf.as_dtype(proto.dtype), "")
+    except TypeError as error:
+        raise InvalidInput(f'input "{name}": unknown dtype {proto.dtype}') from error
+    elements = math.prod(sizes)
+    given = len(getattr(proto, field)) if field else 0
+    is_filled = not proto.tensor_content and given < elements
+    if is_filled and elements > MAX_FILLED_ELEMENTS:
+        raise InvalidInput(f'input "{name}": shape {sizes} states {elements} values, {given} are given')
+    try:
+        return np.asarray(tf.make_ndarray(proto))
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f'input "{name}": its values do not fill the shape {sizes}') from error

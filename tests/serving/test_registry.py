@@ -1,0 +1,191 @@
+"""The registry: states, rollback, recovery, spans, audit, and what happens when several processes write."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from serving.errors import RegistryError
+from serving.registry import Registry
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """An empty registry whose clock goes 1, 2, 3, …"""
+    ticks = count(1)
+    return Registry.at(tmp_path / "deep" / "registry.sqlite", now=lambda: float(next(ticks)))
+
+
+def push(registry: Registry, version: int) -> None:
+    registry.begin_push(version, f"/models/{version}", {"items": version}, {"recall": 0.1}, {"blessed": True})
+    registry.finish_push(version, "pipeline", f"better than before {version}")
+
+
+def states(registry: Registry) -> dict[int, str]:
+    return {version.version: version.state for version in registry.versions()}
+
+
+def test_an_empty_registry_answers(registry: Registry) -> None:
+    assert registry.live() is None
+    assert registry.versions() == []
+    assert registry.spans() == []
+    assert registry.audit() == []
+
+
+def test_a_pushing_version_is_not_live_yet(registry: Registry) -> None:
+    push(registry, 10)
+    registry.begin_push(11, "/models/11", {}, {}, {})
+    assert states(registry) == {11: "pushing", 10: "live"}
+    assert registry.live().version == 10
+
+
+def test_a_push_retires_the_version_before(registry: Registry) -> None:
+    push(registry, 10)
+    push(registry, 11)
+    assert states(registry) == {11: "live", 10: "retired"}
+    assert [v.version for v in registry.versions()] == [11, 10]  # newest first
+
+
+def test_what_is_written_is_read_back_by_another_connection(registry: Registry) -> None:
+    registry.begin_push(10, "/models/10", {"a": [1, {"b": None}]}, {"recall@10": 0.25}, {"why": "größer"})
+    registry.finish_push(10, "ann", "first")
+    version = Registry(registry.url).get(10)
+    assert (version.uri, version.state, version.created_at) == ("/models/10", "live", 1.0)
+    assert version.manifest == {"a": [1, {"b": None}]}
+    assert (version.metrics, version.verdict) == ({"recall@10": 0.25}, {"why": "größer"})
+
+
+def test_withdraw_goes_back_to_the_newest_retired_that_was_not_withdrawn(registry: Registry) -> None:
+    for version in (10, 11, 12):
+        push(registry, version)
+    assert registry.withdraw(12, "bob", "clicks fell").version == 11
+    push(registry, 13)
+    assert registry.withdraw(13, "bob", "clicks fell again").version == 11  # not 12, which was withdrawn
+    assert states(registry) == {13: "withdrawn", 12: "withdrawn", 11: "live", 10: "retired"}
+    assert registry.live().version == 11
+
+
+def test_withdraw_refuses_when_there_is_nothing_to_go_back_to(registry: Registry) -> None:
+    push(registry, 10)
+    with pytest.raises(RegistryError, match="nothing to go back to: 10 is live"):
+        registry.withdraw(10, "bob", "clicks fell")
+    assert states(registry) == {10: "live"}  # and nothing has changed
+    assert len(registry.audit()) == 1
+
+
+def test_only_the_live_version_can_be_withdrawn(registry: Registry) -> None:
+    push(registry, 10)
+    push(registry, 11)
+    with pytest.raises(RegistryError, match=r"version 10 is retired; only the live .* which is 11"):
+        registry.withdraw(10, "bob", "typo")
+
+
+def test_refusals_name_what_is_known(registry: Registry) -> None:
+    push(registry, 10)
+    with pytest.raises(RegistryError, match="version 9 is not in the registry; newest known: 10"):
+        registry.get(9)
+    with pytest.raises(RegistryError, match="version 10 is in the registry already, as live"):
+        registry.begin_push(10, "/models/10", {}, {}, {})
+    with pytest.raises(RegistryError, match="version 10 cannot go live: it is live, not pushing"):
+        registry.finish_push(10, "ann", "twice")
+    registry.begin_push(5, "/models/5", {}, {}, {})
+    with pytest.raises(RegistryError, match="version 5 cannot go live: 10 is live"):
+        registry.finish_push(5, "ann", "late")
+
+
+def test_recovery_finishes_what_is_complete_and_forgets_the_rest(registry: Registry) -> None:
+    push(registry, 10)
+    registry.begin_push(11, "/models/11", {}, {}, {})  # killed before its files were complete
+    registry.begin_push(12, "/models/12", {}, {}, {})  # killed after
+    left = registry.abandon_pushes(lambda version: version.version == 12)
+    assert [version.version for version in left] == [11, 12]
+    assert states(registry) == {12: "live", 10: "retired"}
+    assert [(line.action, line.from_version, line.to_version) for line in registry.audit()] == [
+        ("push", None, 10),
+        ("abandon", 11, 10),
+        ("finish", 10, 12),
+    ]
+
+
+def test_recovery_does_not_put_an_old_push_over_a_newer_live_version(registry: Registry) -> None:
+    registry.begin_push(10, "/models/10", {}, {}, {})
+    push(registry, 11)
+    registry.abandon_pushes(lambda version: True)
+    assert states(registry) == {11: "live", 10: "retired"}
+
+
+def test_the_last_record_of_a_span_wins_and_every_record_is_kept(registry: Registry) -> None:
+    registry.record_span(2, "pending", {}, "run-1")
+    registry.record_span(1, "learned", {"rows": 5}, "run-1")
+    registry.record_span(2, "quarantined", {"reason": "all clicks by one user"}, "run-2")
+    assert [(r.span, r.state, r.run) for r in registry.spans()] == [
+        (1, "learned", "run-1"),
+        (2, "quarantined", "run-2"),
+    ]
+    assert [(r.span, r.state) for r in registry.span_records()] == [
+        (2, "pending"),
+        (1, "learned"),
+        (2, "quarantined"),
+    ]
+    with pytest.raises(RegistryError, match="'lost'; known: learned, pending, quarantined"):
+        registry.record_span(3, "lost", {}, "run-3")
+
+
+def test_the_audit_tells_who_when_why_from_and_to(registry: Registry) -> None:
+    push(registry, 10)  # ticks 1 (row) and 2 (audit)
+    push(registry, 11)  # ticks 3 and 4
+    registry.withdraw(11, "bob", "clicks fell")  # tick 5
+    last = registry.audit()[-1]
+    assert (last.who, last.at, last.why, last.action) == ("bob", 5.0, "clicks fell", "rollback")
+    assert (last.from_version, last.to_version) == (11, 10)
+
+
+def test_many_writers_lose_nothing_and_leave_one_live_version(tmp_path: Path) -> None:
+    url = Registry.at(tmp_path / "registry.sqlite").url
+    refused: list[int] = []
+
+    def write(first: int) -> None:
+        mine = Registry(url)  # its own connections, as another process would have
+        for version in range(first, first + 40, 4):
+            mine.begin_push(version, "", {}, {}, {})
+            try:
+                mine.finish_push(version, "writer", "race")
+            except RegistryError:  # a higher version went live in between
+                refused.append(version)
+
+    threads = [threading.Thread(target=write, args=(first,)) for first in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = states(Registry(url))
+    assert sorted(found) == list(range(1, 41))  # four writers with ten versions each
+    assert [version for version, state in found.items() if state == "live"] == [40]
+    assert sorted(v for v, state in found.items() if state == "pushing") == sorted(refused)
+
+
+def test_the_store_itself_refuses_a_second_live_version(registry: Registry) -> None:
+    push(registry, 10)
+    registry.begin_push(11, "/models/11", {}, {}, {})
+    with (
+        pytest.raises(RegistryError, match="UNIQUE constraint failed"),
+        registry._transaction(write=True) as tx,
+    ):
+        tx.exec_driver_sql("UPDATE versions SET state = 'live' WHERE version = 11")
+    assert registry.live().version == 10
+
+
+def test_a_file_that_is_no_registry_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("this is not a database, it is a text of some length " * 20)
+    with pytest.raises(RegistryError, match="cannot be used: file is not a database"):
+        Registry.at(tmp_path / "notes.txt").live()
+
+
+def test_the_registry_needs_no_tensorflow() -> None:
+    code = "import sys, serving.registry, serving.releases; assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
