@@ -1,5 +1,7 @@
 """What `pip install .` installs: the packages, their dependencies and the `evergreen` command."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # TFX fixes TensorFlow, and the ScaNN ops must match TensorFlow exactly: these move together.
@@ -42,7 +44,7 @@ setup(
     name="evergreen-recommender",
     version="0.1.0",
     description="A recommender that keeps itself fresh: continuous training, judging and serving on TFX.",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.11",

@@ -3,6 +3,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
+# The system's certificates, as pip and curl use them: behind a company's proxy uv's own would not do.
+export UV_NATIVE_TLS=true UV_SYSTEM_CERTS=true
+
 say() { printf '%s\n' "$*" >&2; }
 is_310() { [ -x "$1" ] && [ "$("$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" = 3.10 ]; }
 
