@@ -71,9 +71,7 @@ class Client:
         outputs = document["outputs"]
         if len(promised) == 1:
             outputs = {next(iter(promised)): outputs}
-        return {
-            name: _as_array(name, _from_json(value), promised.get(name)) for name, value in outputs.items()
-        }
+        return {name: _as_array(name, _from_json(value), promised.get(name)) for name, value in outputs.items()}
 
     def versions(self) -> dict[int, str]:
         """The state of each version that the server knows, by gRPC: {1700000000: "AVAILABLE"}."""

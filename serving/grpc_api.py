@@ -37,9 +37,7 @@ CODES: dict[type[ServingError], grpc.StatusCode] = {
 METADATA_FIELD = "signature_def"
 
 
-def start_grpc(
-    plane: DataPlane, host: str, port: int, workers: int, max_bytes: int
-) -> tuple[grpc.Server, int]:
+def start_grpc(plane: DataPlane, host: str, port: int, workers: int, max_bytes: int) -> tuple[grpc.Server, int]:
     """Starts serving and returns the server and its port. Raises StartFailed when the port is in use."""
     options = [
         ("grpc.so_reuseport", 0),  # else two servers would share one port, and each get half of the calls
@@ -111,9 +109,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
                     raise InvalidInput(f"Metadata field {field} is not supported")
             spec = request.model_spec
             found = self._plane.metadata(spec.name, _version(spec))
-            response = get_model_metadata_pb2.GetModelMetadataResponse(
-                model_spec=_model_spec(spec.name, found.version)
-            )
+            response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=_model_spec(spec.name, found.version))
             signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=found.signature_defs)
             response.metadata[METADATA_FIELD].Pack(signatures)
             return response

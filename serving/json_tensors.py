@@ -42,9 +42,7 @@ class PredictBody:
             return _dump({"outputs": content})
         sizes = {name: value.shape[0] if value.ndim else None for name, value in outputs.items()}
         if None in sizes.values() or len(set(sizes.values())) > 1:
-            raise InvalidInput(
-                f"outputs have no common batch size, use the columnar format; they have {sizes}"
-            )
+            raise InvalidInput(f"outputs have no common batch size, use the columnar format; they have {sizes}")
         if len(columns) == 1:
             return _dump({"predictions": next(iter(columns.values()))})
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -70,9 +68,7 @@ def parse_body(body: bytes) -> PredictBody:
         raise InvalidInput("not formatted correctly. 'signature_name' key must be a string value.")
     forms = [key for key in ("instances", "inputs") if key in document]
     if len(forms) == 2:
-        raise InvalidInput(
-            "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
-        )
+        raise InvalidInput("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
     if not forms:
         raise InvalidInput("Missing 'inputs' or 'instances' key")
     content = document[forms[0]]
@@ -119,8 +115,7 @@ def _from_columns(content: Any, signature: Signature) -> Arrays:
 def _only_input(signature: Signature, problem: str) -> TensorSpec:
     if len(signature.inputs) != 1:
         raise InvalidInput(
-            f"{problem} as multiple input tensors required as per tensorinfo_map: "
-            f"{','.join(sorted(signature.inputs))}"
+            f"{problem} as multiple input tensors required as per tensorinfo_map: {','.join(sorted(signature.inputs))}"
         )
     return next(iter(signature.inputs.values()))
 
@@ -145,9 +140,7 @@ def _tensor(value: Any, spec: TensorSpec) -> np.ndarray:
         for item in leaves:
             if not isinstance(item, list) or len(item) != size:
                 got = f"size: {len(item)}" if isinstance(item, list) else f"value: {_show(item)}"
-                raise InvalidInput(
-                    f'input "{spec.name}": Encountered {got} where a list of {size} is expected'
-                )
+                raise InvalidInput(f'input "{spec.name}": Encountered {got} where a list of {size} is expected')
         leaves = [inner for item in leaves for inner in item]
     array = np.empty(len(leaves), dtype=spec.numpy_dtype)
     for index, leaf in enumerate(leaves):

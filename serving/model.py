@@ -28,9 +28,7 @@ from serving.signature import DEFAULT_SIGNATURE, Arrays, Signature, TensorSpec
 log = logging.getLogger(__name__)
 
 # What TensorFlow says about Python frames, graph nodes and files is for the server's log, not for a caller.
-_NOISE = re.compile(
-    r"^(Graph execution error|Detected at node|Stack trace|\s*File |<stack traces|\d+ root error)"
-)
+_NOISE = re.compile(r"^(Graph execution error|Detected at node|Stack trace|\s*File |<stack traces|\d+ root error)")
 _NODE = re.compile(r"\s*(\[\[\{\{node.*|\[Op:.*|name: .*)$")
 _PATH = re.compile(r"(?:[\w.+-]+:/)?(?:/[\w.@+-]+){2,}/?")
 
@@ -62,9 +60,7 @@ class Model:
         name = name or DEFAULT_SIGNATURE
         if name not in self.signatures:
             known = ", ".join(sorted(self.signatures))
-            raise InvalidInput(
-                f'Serving signature name: "{name}" not found in signature def; it has: {known}'
-            )
+            raise InvalidInput(f'Serving signature name: "{name}" not found in signature def; it has: {known}')
         return self.signatures[name]
 
     def predict(

@@ -160,9 +160,7 @@ class Registry:
                     "push another version, or stop the server"
                 )
             tx.execute(
-                VERSIONS.update()
-                .where(VERSIONS.c.version == version)
-                .values(state="withdrawn", uri=uri or going.uri),
+                VERSIONS.update().where(VERSIONS.c.version == version).values(state="withdrawn", uri=uri or going.uri),
             )
             _set_state(tx, back.version, "live")
             self._audit(tx, who, why, "rollback", version, back.version)
@@ -227,9 +225,7 @@ class Registry:
         _set_state(tx, pushed.version, "live")
         self._audit(tx, who, why, action, _number(live), pushed.version)
 
-    def _audit(
-        self, tx: sa.Connection, who: str, why: str, action: str, old: int | None, new: int | None
-    ) -> None:
+    def _audit(self, tx: sa.Connection, who: str, why: str, action: str, old: int | None, new: int | None) -> None:
         line = {"who": who, "at": self.now(), "why": why, "action": action}
         tx.execute(AUDIT.insert().values(**line, from_version=old, to_version=new))
 

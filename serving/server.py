@@ -52,9 +52,7 @@ class ServerConfig:
         if not self.model_name or any(mark in self.model_name for mark in "/:"):
             raise StartFailed(f"a model name cannot be empty or contain '/' or ':', got {self.model_name!r}")
         if Path(self.model_base_path).is_file():
-            raise StartFailed(
-                f"{self.model_base_path} is a file; expected the folder that holds the numbered versions"
-            )
+            raise StartFailed(f"{self.model_base_path} is a file; expected the folder that holds the numbered versions")
 
 
 @dataclass(frozen=True)
@@ -139,17 +137,13 @@ def run_server(config: ServerConfig) -> None:
 
 
 @click.command()
-@click.option(
-    "--model-base-path", required=True, type=click.Path(path_type=Path), help="Folder of the versions."
-)
+@click.option("--model-base-path", required=True, type=click.Path(path_type=Path), help="Folder of the versions.")
 @click.option("--model-name", default="recommender", show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8500, show_default=True, help="gRPC; 0 takes a free one.")
 @click.option("--rest-api-port", default=8501, show_default=True, help="REST; 0 takes a free one.")
 @click.option("--poll-seconds", default=1.0, show_default=True, help="How often to look for versions.")
-def main(
-    model_base_path: Path, model_name: str, host: str, port: int, rest_api_port: int, poll_seconds: float
-) -> None:
+def main(model_base_path: Path, model_name: str, host: str, port: int, rest_api_port: int, poll_seconds: float) -> None:
     """Serves the newest version under a base path by TensorFlow Serving's gRPC and REST APIs."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore", FutureWarning)

@@ -102,9 +102,7 @@ class Watcher:
         with self._changed:
             return sorted(self._statuses.values(), key=lambda status: -status.version)
 
-    def wait_until_available(
-        self, timeout_seconds: float | None = None, version: int | None = None
-    ) -> int | None:
+    def wait_until_available(self, timeout_seconds: float | None = None, version: int | None = None) -> int | None:
         """Waits until some version, or that one, is in service, and returns its number.
 
         None when the time is over, or as soon as that version is known to be broken.
@@ -196,9 +194,7 @@ class Watcher:
     def _say_when_empty(self, is_empty: bool) -> None:
         if is_empty and not self._was_empty:
             stays = f"; version {self._current.model.version} stays in service" if self._current else ""
-            log.warning(
-                "no version of %s in %s%s", self.name, self.base_path, stays or ": waiting for the first"
-            )
+            log.warning("no version of %s in %s%s", self.name, self.base_path, stays or ": waiting for the first")
         self._was_empty = is_empty
 
 

@@ -151,9 +151,7 @@ def serve() -> Iterator[Callable[[Path], RunningServer]]:
     started: list[RunningServer] = []
 
     def start_one(base_path: Path) -> RunningServer:
-        config = ServerConfig(
-            model_base_path=base_path, port=0, rest_api_port=0, poll_seconds=0.05, grace_seconds=2
-        )
+        config = ServerConfig(model_base_path=base_path, port=0, rest_api_port=0, poll_seconds=0.05, grace_seconds=2)
         started.append(start(config))
         return started[-1]
 
@@ -163,9 +161,7 @@ def serve() -> Iterator[Callable[[Path], RunningServer]]:
 
 
 @pytest.fixture(scope="session")
-def steady_server(
-    models: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningServer]:
+def steady_server(models: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """One server with one version, 7, for the tests that change nothing."""
     base_path = tmp_path_factory.mktemp("steady")
     shutil.copytree(models(7), base_path / "7")

@@ -88,9 +88,7 @@ def test_one_output_loses_its_name_and_several_keep_theirs() -> None:
     assert json.loads(rows.write_outputs({"y": y, "z": z})) == {
         "predictions": [{"y": 3.5, "z": ["a"]}, {"y": 4.0, "z": ["b"]}]
     }
-    assert json.loads(columns.write_outputs({"y": y, "z": z})) == {
-        "outputs": {"y": [3.5, 4.0], "z": [["a"], ["b"]]}
-    }
+    assert json.loads(columns.write_outputs({"y": y, "z": z})) == {"outputs": {"y": [3.5, 4.0], "z": [["a"], ["b"]]}}
 
 
 def test_float32_is_written_with_its_own_digits_and_survives() -> None:

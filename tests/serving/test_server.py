@@ -34,9 +34,7 @@ def marks_in(answer: dict) -> set[int]:
     return texts | {int(score) for score in answer["scores"].ravel()}
 
 
-def test_an_empty_base_path_waits_for_the_first_version(
-    serve: Serve, models: Models, base_path: Path
-) -> None:
+def test_an_empty_base_path_waits_for_the_first_version(serve: Serve, models: Models, base_path: Path) -> None:
     server = serve(base_path)
     with pytest.raises(ServingError, match=r"no version of recommender in service; .* is watched"):
         server.wait_until_ready(0.1)
@@ -145,9 +143,7 @@ def taken_port() -> Iterator[int]:
 
 def test_a_port_in_use_is_one_clear_line(base_path: Path, taken_port: int) -> None:
     for ports in {"port": taken_port, "rest_api_port": 0}, {"port": 0, "rest_api_port": taken_port}:
-        with pytest.raises(
-            StartFailed, match=rf"cannot listen on 127.0.0.1:{taken_port}: it is in use"
-        ) as error:
+        with pytest.raises(StartFailed, match=rf"cannot listen on 127.0.0.1:{taken_port}: it is in use") as error:
             start(ServerConfig(model_base_path=base_path, **ports))
         assert "\n" not in str(error.value)
 

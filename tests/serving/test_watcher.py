@@ -85,9 +85,7 @@ def test_a_version_in_use_is_drained_before_it_is_unloaded(
         watcher.poll()
         assert states(watcher) == {2: "AVAILABLE", 1: "UNLOADING"}
         answer = old.predict("serving_default", {"user_id": np.array([b"bob"], dtype=object)})
-        assert answer["item_ids"].tolist() == [
-            [b"7/2", b"7/4"]
-        ]  # the call that it was leased for still works
+        assert answer["item_ids"].tolist() == [[b"7/2", b"7/4"]]  # the call that it was leased for still works
     watcher.poll()
     assert states(watcher) == {2: "AVAILABLE", 1: "END"}
 
