@@ -28,6 +28,10 @@ INTERACTION_TYPES_KEY = "interaction_types"
 TIMESTAMPS_KEY = "timestamps"
 IS_TARGET_KEY = "is_target"
 
+# Of the catalog, beside `item_id` and the item features:
+TITLE_KEY = "title"  # what people read
+POPULARITY_KEY = "popularity"  # interactions before the eval cut, time-decayed
+
 FeatureType = Literal["category", "categories", "number", "text"]
 
 STRICT = ConfigDict(extra="forbid")
@@ -61,7 +65,14 @@ class Features:
         if any(weight <= 0 for weight in self.interaction_types.values()):
             raise ValueError(f"interaction_types need positive weights, got {self.interaction_types}")
         names = [f.name for group in (self.user, self.item, self.context) for f in group]
-        reserved = {USER_ID_KEY, ITEM_ID_KEY, ITEM_IDS_KEY, INTERACTION_TYPES_KEY, TIMESTAMPS_KEY, IS_TARGET_KEY}
+        reserved = {
+            USER_ID_KEY,
+            ITEM_ID_KEY,
+            ITEM_IDS_KEY,
+            INTERACTION_TYPES_KEY,
+            TIMESTAMPS_KEY,
+            IS_TARGET_KEY,
+        }
         if clash := sorted(reserved & set(names)):
             raise ValueError(f"feature names {clash} are taken by the examples; rename these features")
         if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -1,0 +1,97 @@
+"""From transformed sequence examples to batches of integer rows, with tf.data.
+
+A batch (B users, L positions, padded at the end):
+
+    item_rows   [B, L] int64    rows of the catalog, 0 = unknown or padding
+    type_rows   [B, L] int64    1 + position in the declared interaction types, 0 = undeclared or padding
+    timestamps  [B, L] int64    seconds; padding holds the largest int64, so that it is never history
+    is_target   [B, L] bool
+    <user>      [B]    int64 or float32, per user feature
+    <context>   [B, L] int64 or float32, per context feature
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from trainer.features import (
+    INTERACTION_TYPES_KEY,
+    IS_TARGET_KEY,
+    ITEM_IDS_KEY,
+    TIMESTAMPS_KEY,
+    Features,
+)
+
+Batch = Mapping[str, tf.Tensor]
+NEVER = np.iinfo(np.int64).max
+
+
+class RowLookup(tf.Module):
+    """Strings to rows: unknown strings, and '', have row 0. Works eagerly, in tf.data and in a saved signature."""
+
+    def __init__(self, ids: Sequence[bytes] | np.ndarray, name: str) -> None:
+        super().__init__(name=name)
+        keys = tf.constant(np.asarray(ids, dtype=object), tf.string)
+        rows = tf.range(1, len(ids) + 1, dtype=tf.int64)
+        self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, rows), 0)
+
+    def __call__(self, ids: tf.Tensor) -> tf.Tensor:
+        """Rows of any shape: string [...] → int64 [...]."""
+        return self.table.lookup(ids)
+
+
+def read_sequences(
+    files: Sequence[str],
+    transform: tft.TFTransformOutput,
+    features: Features,
+    items: RowLookup,
+    types: RowLookup,
+    batch_size_users: int,
+    shuffle_seed: int | None = None,
+) -> tf.data.Dataset:
+    """Batches of padded sequences, kept in memory after the first pass; shuffled anew each epoch when seeded."""
+    spec = transform.transformed_feature_spec()
+
+    def parse(serialized: tf.Tensor) -> Batch:
+        return dense_sequences(tf.io.parse_single_example(serialized, spec), features, items, types)
+
+    dataset = tf.data.TFRecordDataset(list(files), compression_type="GZIP", num_parallel_reads=len(files))
+    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).cache()
+    if shuffle_seed is not None:
+        dataset = dataset.shuffle(50_000, seed=shuffle_seed, reshuffle_each_iteration=True)
+    padding = {name: tf.zeros([], spec.dtype) for name, spec in dataset.element_spec.items()}
+    padding[TIMESTAMPS_KEY] = tf.constant(NEVER, tf.int64)
+    return dataset.padded_batch(batch_size_users, padding_values=padding).prefetch(tf.data.AUTOTUNE)
+
+
+def dense_sequences(
+    example: Mapping[str, tf.Tensor | tf.SparseTensor], features: Features, items: RowLookup, types: RowLookup
+) -> Batch:
+    """One transformed example or a batch of them, as dense rows: shapes as at the head of this module."""
+    dense = {
+        name: tf.sparse.to_dense(value, NEVER if name == TIMESTAMPS_KEY else None)
+        if isinstance(value, tf.SparseTensor)
+        else value
+        for name, value in example.items()
+    }
+    lengths = tf.shape(dense[TIMESTAMPS_KEY])[-1]
+    batch = {
+        "item_rows": items(dense[ITEM_IDS_KEY]),
+        "type_rows": types(dense[INTERACTION_TYPES_KEY]),
+        TIMESTAMPS_KEY: dense[TIMESTAMPS_KEY],
+        IS_TARGET_KEY: tf.cast(dense[IS_TARGET_KEY], tf.bool),
+    }
+    batch |= {feature.name: dense[feature.name] for feature in features.user}
+    batch |= {feature.name: dense[feature.name][..., :lengths] for feature in features.context}
+    return batch
+
+
+def history_lengths(timestamps: tf.Tensor) -> tf.Tensor:
+    """How many positions are strictly older than each: int64 [B, L], sorted → int32 [B, L].
+
+    This is the whole of the point-in-time law in the model: a target sees the first so many positions of its
+    sequence and nothing else, so interactions of the same second never explain each other.
+    """
+    return tf.searchsorted(timestamps, timestamps, side="left", out_type=tf.int32)
