@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from trainer.features import STRICT, Feature, Features
+from trainer.features import POPULARITY_KEY, STRICT, TITLE_KEY, Feature, Features
 
 TimestampUnit = Literal["seconds", "milliseconds", "microseconds"]
 
@@ -28,6 +28,11 @@ class InteractionsContract:
             raise ValueError(f"files is {self.files!r}; it must contain {{span}}, for example 'spans/{{span}}/*.csv'")
         if self.interaction_type is None and len(self.types) != 1:
             raise ValueError(f"interaction_type is null, so types must name exactly one type, got {sorted(self.types)}")
+        if several := [feature.name for feature in self.context if feature.type == "categories"]:
+            raise ValueError(
+                f"context features {several} are of type 'categories'; context has one value per interaction: "
+                "use 'category', 'number' or 'text'"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -38,6 +43,16 @@ class ItemsContract:
     item_id: str = "item_id"
     title: str | None = None
     features: tuple[Feature, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = {feature.name for feature in self.features}
+        if POPULARITY_KEY in names:
+            raise ValueError(f"item feature {POPULARITY_KEY!r} is taken by the catalog; rename the column")
+        if TITLE_KEY in names and self.title not in (None, TITLE_KEY):
+            raise ValueError(
+                f"item feature {TITLE_KEY!r} and the title column {self.title!r} would be written under one name; "
+                f"rename one, or set title: {TITLE_KEY}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -80,3 +95,13 @@ class ExamplesConfig:
     targets: Literal["new", "window"] = "new"  # learn what production has not learned, or the whole window again
     max_rejected_fraction: float = Field(default=0.01, ge=0, le=1)
     num_shards: int = Field(default=2, ge=1)
+
+
+def parse_contract(text: str) -> DataContract:
+    """From JSON, as a component gets it; raises pydantic's ValidationError, which names the key."""
+    return TypeAdapter(DataContract).validate_json(text)
+
+
+def parse_config(text: str) -> ExamplesConfig:
+    """From JSON, as a component gets it; raises pydantic's ValidationError, which names the key."""
+    return TypeAdapter(ExamplesConfig).validate_json(text)
