@@ -1,0 +1,130 @@
+"""Pushes one servable with its release, so that a kill at any point leaves either the old or the new version live.
+
+The order, and what a kill after each step leaves for the next call to clear up:
+
+    1  the row, `pushing`                   a row without files: forgotten
+    2  <releases>/<version>/                a row and a release without a servable: both removed
+    3  <serving>/<version>/                 all files: servers take it, so the push is finished
+    4  the row, `live`                      a span that is not noted as learned: noted
+    5  the span, `learned`
+"""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import EvergreenError
+from serving.registry import Registry
+from serving.releases import complete_versions, next_version, publish
+
+WHO = "pipeline"
+
+CopyTree = Callable[[Path, Path], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The folders that a push reads: the servable, what is kept beside it, and the evaluation's verdict."""
+
+    servable: Path
+    trainer: Path
+    statistics: Path
+    catalog_statistics: Path
+    evaluation: Path
+
+    def release(self) -> dict[str, Path]:
+        """What the next run needs of this version, by its place below `<releases>/<version>`."""
+        return {
+            "trainer": self.trainer,
+            "statistics/interactions": self.statistics,
+            "statistics/catalog": self.catalog_statistics,
+        }
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A version that is live now, where it is, and why it was pushed."""
+
+    version: int
+    uri: str
+    why: str
+
+
+def push(
+    registry: Registry,
+    parts: Parts,
+    serving_path: Path,
+    releases_path: Path,
+    span: int,
+    *,
+    run: str,
+    now: Callable[[], float] = time.time,
+    copy_tree: CopyTree = shutil.copytree,
+) -> Pushed:
+    """Clears up after a killed push, then brings the servable into production under the next version.
+
+    Args:
+        run: noted with the span, so that it can be traced to its artifacts.
+        now: seconds since 1970; versions are numbered by it.
+
+    Raises:
+        EvergreenError: a file that the push needs is missing; nothing was written.
+        ServingError: the registry or the serving folder refuse; production is as it was.
+    """
+    manifest = _read_json(parts.servable / "assets.extra/release.json", "the servable")
+    verdict = _read_json(parts.evaluation / "verdict.json", "the evaluation")
+    sources = {"servable": parts.servable, **parts.release()}
+    if missing := [f"{name} ({path})" for name, path in sources.items() if not path.is_dir()]:
+        raise EvergreenError(f"nothing was pushed: {', '.join(missing)} is no folder; expected the run's outputs")
+    recover(registry, serving_path, releases_path, run=run)
+    version = next_version(serving_path, now)
+    target = serving_path / str(version)
+    why = next(iter(verdict.get("sentences", [])), "blessed by the Evaluator and the ServableValidator")
+    registry.begin_push(version, str(target), manifest, verdict.get("metrics", {}), verdict)
+    _keep_release(parts, releases_path, version, copy_tree)
+    publish(parts.servable, serving_path, version, copy_tree)
+    registry.finish_push(version, WHO, why)
+    registry.record_span(span, "learned", verdict | {"version": version}, run)
+    return Pushed(version, str(target), why)
+
+
+def recover(registry: Registry, serving_path: Path, releases_path: Path, *, run: str) -> None:
+    """Finishes or forgets what a killed push left, in the registry and in both folders.
+
+    Call it when no push is under way.
+    """
+    on_disk = complete_versions(serving_path)
+    registry.abandon_pushes(lambda pushed: pushed.version in on_disk)
+    known = {version.version for version in registry.versions()}
+    for entry in releases_path.iterdir() if releases_path.is_dir() else ():
+        is_orphan = re.fullmatch(r"\d+", entry.name, re.ASCII) and int(entry.name) not in known
+        if is_orphan or re.fullmatch(r"\.\d+\.tmp", entry.name, re.ASCII):
+            shutil.rmtree(entry)
+    live = registry.live()
+    pending = {record.span for record in registry.spans() if record.state == "pending"}
+    if live:
+        for span in sorted(pending.intersection(live.manifest.get("spans", []))):
+            registry.record_span(span, "learned", live.verdict | {"version": live.version}, run)
+
+
+def _keep_release(parts: Parts, releases_path: Path, version: int, copy_tree: CopyTree) -> None:
+    temporary, target = releases_path / f".{version}.tmp", releases_path / str(version)
+    (temporary / "statistics").mkdir(parents=True)
+    for name, source in parts.release().items():
+        copy_tree(source, temporary / name)
+    temporary.rename(target)
+
+
+def _read_json(path: Path, whose: str) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise EvergreenError(f"nothing was pushed: {whose} has no readable {path.name} at {path} ({error})") from error
+    if not isinstance(document, dict):
+        raise EvergreenError(f"nothing was pushed: {path} holds {type(document).__name__}; expected an object")
+    return document

@@ -1,0 +1,1 @@
+"""Loads a servable in a model server of its own and asks it what users will ask."""
