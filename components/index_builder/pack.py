@@ -1,0 +1,95 @@
+"""Packs a trained model into one servable: embeds the catalog, indexes it, measures the index, saves, describes."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from components.index_builder.config import IndexConfig
+from components.index_builder.filters import Filters
+from components.index_builder.scann_index import ScannIndex
+from components.index_builder.servable import Servable
+from components.index_builder.signatures import signatures
+from components.index_builder.users import read_users
+from trainer.inputs import RowLookup, dense_sequences
+from trainer.model import Recommender
+from trainer.saved import CONFIG, load
+
+log = logging.getLogger("evergreen.index_builder")
+LIBRARIES = ("tensorflow", "scann", "tensorflow-recommenders", "tensorflow-transform", "tfx")
+MEASURED_QUERIES = 1_000
+
+
+def pack(
+    model_path: Path,
+    user_files: Sequence[str],
+    eval_files: Sequence[str],
+    summary: dict[str, Any],
+    config: IndexConfig,
+    output_path: Path,
+) -> None:
+    """Writes the SavedModel, with `assets.extra/release.json` (what it is) and `contract.json` (how to ask it).
+
+    Raises:
+      BuildError: an embedding is not finite.
+    """
+    model = load(model_path)
+    transform = tft.TFTransformOutput(str(model_path / "transform_graph"))
+    embeddings = model.embed_catalog().numpy()
+    embeddings[0] = 0.0
+    index = ScannIndex(embeddings[1:], real_queries(model, embeddings, transform, eval_files), config)
+    users = read_users(user_files, model, transform.transform_features_layer())
+    filterable = [f.name for f in model.config.features.item if f.type in ("category", "categories")]
+    filters = Filters(model.catalog, filterable)
+    servable = Servable(model, embeddings, index, users, filters, config)
+    servable.save(str(output_path), signatures(servable, transform))
+    log.info("%s items indexed (%s) · recall %.3f on real queries", f"{model.catalog.size:,}", index.kind, index.recall)
+    extra = output_path / "assets.extra"
+    extra.mkdir()
+    most_popular = np.argsort(-model.catalog.popularity[1:], kind="stable")[:3]
+    contract = {
+        "top_k": servable.top_k,
+        "embedding_dim": model.config.trainer.embedding_dim,
+        "max_history": model.config.max_history,
+        "context": [{"name": f.name, "type": f.type} for f in model.config.features.context],
+        "canary": {
+            "user_ids": [user_id.decode() for user_id in users.ids[:3].tolist()],
+            "item_ids": [model.catalog.ids[row].decode() for row in most_popular],
+            "allow": filters.values[0].decode() if filters.values else "",
+        },
+    }
+    release = {
+        "spans": summary["spans_read"],
+        "learned_until_seconds": summary["eval_from_seconds"],
+        "items": model.catalog.size,
+        "users": len(users.ids),
+        "index": {"kind": index.kind, "recall": index.recall, "candidates": index.num_results},
+        "config_sha256": hashlib.sha256(CONFIG.dump_json(model.config)).hexdigest(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+    (extra / "contract.json").write_text(json.dumps(contract, indent=2))
+    (extra / "release.json").write_text(json.dumps(release, indent=2))
+
+
+def real_queries(
+    model: Recommender, embeddings: np.ndarray, transform: tft.TFTransformOutput, eval_files: Sequence[str]
+) -> np.ndarray:
+    """Query embeddings of held-out interactions [Q, D]: an index is judged by what will be asked of it."""
+    layer, spec = transform.transform_features_layer(), transform.raw_feature_spec()
+    features = model.config.features
+    items = RowLookup(model.catalog.ids, "items")
+    types = RowLookup([name.encode() for name in features.interaction_types], "types")
+    table = tf.constant(embeddings)
+    queries = []
+    records = tf.data.TFRecordDataset(list(eval_files), compression_type="GZIP").take(MEASURED_QUERIES)
+    for serialized in records.batch(256):
+        batch = dense_sequences(layer(tf.io.parse_example(serialized, spec)), features, items, types)
+        queries.append(model.target_queries(batch, tf.gather(table, batch["item_rows"])).numpy())
+    return np.concatenate(queries)

@@ -1,0 +1,497 @@
+"""The servable, packed as production packs it, saved, loaded, and asked through its signatures.
+
+The oracle is the Trainer's own model and numpy. Catalogs: 40 items (searched exactly), 1,200 (hashed), one.
+"""
+
+import json
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.errors import BuildError
+from components.index_builder.config import IndexConfig
+from components.index_builder.pack import pack
+from components.index_builder.scann_index import ScannIndex
+from trainer.saved import save
+
+MAX_HISTORY, LOWEST = 4, np.finfo(np.float32).min
+
+
+@dataclass
+class Packed:
+    """A loaded servable, what it was packed from, and how to ask it."""
+
+    model: Any
+    servable: Any
+    users: dict[str, dict[str, list[Any]]]
+    config: IndexConfig
+    release: dict[str, Any]
+    contract: dict[str, Any]
+    serialize: Any
+
+    @property
+    def ids(self) -> list[bytes]:
+        return self.model.catalog.ids.tolist()
+
+    def rows(self, ids):
+        return [self.ids.index(i) + 1 if i in self.ids else 0 for i in ids]
+
+    def ask(self, signature, **inputs):
+        tensors = {k: tf.constant(v, tf.float32 if k == "hour" else tf.string) for k, v in inputs.items()}
+        answer = self.servable.signatures[signature](**tensors)
+        return SimpleNamespace(**{name: value.numpy() for name, value in answer.items()})
+
+    def recommend(self, user_id="", history=(), exclude=(), allow=(), device="", hour=float("nan")):
+        """One request; fields without their batch dimension, answers without '' pads."""
+        rows = {"history": [list(history)], "exclude": [list(exclude)], "allow": [list(allow)]}
+        padded = {name: value if value[0] else [[""]] for name, value in rows.items()}
+        answer = self.ask("recommend", user_id=[user_id], device=[device], hour=[hour], **padded)
+        answer.ids = [i for i in answer.item_ids[0].tolist() if i]
+        return answer
+
+    def example(self, items, **kwargs):
+        return self.serialize(eval_example([i.decode() if isinstance(i, bytes) else i for i in items], **kwargs))
+
+    def table(self):
+        table = self.model.embed_catalog().numpy()
+        table[0] = 0
+        return table
+
+    def query(self, items, types, group=0, age=0.0, device=0, hour=0.0):
+        """The Trainer's own query embedding after these interactions [D]; rows and transformed values."""
+        rows = tf.constant([[*items, 1]], tf.int64)
+        length = len(items) + 1
+        batch = {
+            "item_rows": rows,
+            "type_rows": tf.constant([[*types, 1]], tf.int64),
+            "timestamps": tf.constant([range(length)], tf.int64),
+            "is_target": tf.constant([[False] * (length - 1) + [True]]),
+            "group": tf.constant([group], tf.int64),
+            "age": tf.constant([age]),
+            "device": tf.constant([[device] * length], tf.int64),
+            "hour": tf.constant([[hour] * length]),
+        }
+        return self.model.target_queries(batch, tf.gather(tf.constant(self.table()), rows)).numpy()[0]
+
+    def scores(self, query):
+        """log p(item | query) + log P(strongest | query, item) of all items [N]."""
+        table = self.table()[1:]
+        logits = self.model.ranking_head(tf.constant(np.tile(query, (len(table), 1))), tf.constant(table)).numpy()
+        return table @ query / self.model.config.trainer.temperature - np.log1p(np.exp(-logits))
+
+    def expected(self, query, unwanted, allowed=None):
+        """The list that the contract promises, for one request: ids, best first."""
+        products = self.table()[1:] @ query
+        count = min(self.config.num_candidates, len(products))
+        k = min(self.config.top_k, len(products))
+        shown = np.ones(len(products), bool) if allowed is None else allowed.copy()
+        shown[[row - 1 for row in unwanted if row]] = False
+        found = [i for i in np.argsort(-products)[:count] if shown[i]]
+        if allowed is not None or len(found) < k:
+            found = [i for i in np.argsort(-products) if shown[i]][:count]
+        scores = self.scores(query)
+        return [self.ids[i] for i in sorted(found, key=lambda i: -scores[i])][:k]
+
+
+def history_of(ids, *rows):
+    return [ids[row - 1].decode() for row in rows]
+
+
+def build(world, model, path, **config):
+    ids = model.catalog.ids
+    many = [1 + i % len(ids) for i in range(9)]
+    users = {
+        "ann": {"item_ids": history_of(ids, 1), "types": ["buy"], "group": ["forward"], "age": [20.0]},
+        "bob": {"item_ids": history_of(ids, *many), "types": ["view", "buy", "view"] * 3, "group": [], "age": []},
+        "cäcilie": {"item_ids": ["gone"], "types": ["view"], "group": ["back"], "age": [40.0]},  # nothing known: cold
+        "dan": {"item_ids": ["gone", *history_of(ids, len(ids))], "types": ["buy", "view"], "group": ["?"], "age": []},
+    }
+    rows = [
+        {
+            "user_id": [name],
+            "group": user["group"],
+            "age": user["age"],
+            "item_ids": user["item_ids"],
+            "interaction_types": user["types"],
+            "timestamps": list(range(len(user["item_ids"]))),
+            "device": ["phone"] * len(user["item_ids"]),
+            "hour": [1.0] * len(user["item_ids"]),
+        }
+        for name, user in users.items()
+    ]
+    rng = np.random.default_rng(9)
+    held_out = [eval_example(history_of(ids, *rng.integers(1, len(ids) + 1, 1 + i % 6))) for i in range(60)]
+    save(model, path / "model", world.transform_graph, world.catalog_transform_graph)
+    index_config = IndexConfig(**config)
+    pack(
+        path / "model",
+        [world.write(path / "users-0.gz", rows[:3]), world.write(path / "users-1.gz", rows[3:])],
+        [world.write(path / "eval.gz", held_out)],
+        {"spans_read": [1, 2], "eval_from_seconds": 100},
+        index_config,
+        path / "servable",
+    )
+    extra = path / "servable" / "assets.extra"
+    return Packed(
+        model,
+        tf.saved_model.load(str(path / "servable")),
+        users,
+        index_config,
+        json.loads((extra / "release.json").read_text()),
+        json.loads((extra / "contract.json").read_text()),
+        world.serialize,
+    )
+
+
+def eval_example(items, types=None, device="", hour=float("nan"), group=()):
+    """A held-out interaction: the last of `items`, one second after the other."""
+    length = len(items)
+    return {
+        "user_id": ["someone"],
+        "group": list(group),
+        "age": [],
+        "item_ids": items,
+        "interaction_types": types or ["buy"] * length,
+        "timestamps": list(range(1_000, 1_000 + length)),
+        "device": [device] * length,
+        "hour": [hour] * length,
+        "is_target": [0] * (length - 1) + [1],
+    }
+
+
+@pytest.fixture(scope="module")
+def small(world, make_catalog, make_model, tmp_path_factory):
+    model = make_model(make_catalog(40), max_history=MAX_HISTORY)
+    return build(world, model, tmp_path_factory.mktemp("small"), top_k=6, num_candidates=15)
+
+
+@pytest.fixture(scope="module")
+def large(world, make_catalog, make_model, tmp_path_factory):
+    model = make_model(make_catalog(1_200), max_history=MAX_HISTORY)
+    return build(world, model, tmp_path_factory.mktemp("large"), top_k=10, num_candidates=50, min_recall=0.9)
+
+
+@pytest.fixture(scope="module")
+def single(world, make_catalog, make_model, tmp_path_factory):
+    """One item, and K and C larger than the catalog."""
+    return build(
+        world, make_model(make_catalog(1), max_history=MAX_HISTORY), tmp_path_factory.mktemp("single"), top_k=3
+    )
+
+
+S, F = tf.string, tf.float32
+CONTRACT = {
+    "serving_default": ({"user_id": (S, 1)}, {"item_ids": (S, 2), "scores": (F, 2)}),
+    "recommend": (
+        {"user_id": (S, 1), "history": (S, 2), "exclude": (S, 2), "allow": (S, 2), "device": (S, 1), "hour": (F, 1)},
+        {"item_ids": (S, 2), "scores": (F, 2), "retrieval_scores": (F, 2), "reasons": (S, 2)},
+    ),
+    "similar_items": ({"item_id": (S, 1)}, {"item_ids": (S, 2), "scores": (F, 2)}),
+    "rank": ({"user_id": (S, 1), "item_ids": (S, 2)}, {"scores": (F, 2)}),
+    "embed_query": ({"user_id": (S, 1)}, {"embedding": (F, 2)}),
+    "embed_items": ({"item_id": (S, 1)}, {"embedding": (F, 2)}),
+}
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_names_dtypes_and_ranks_are_the_contract(small, name):
+    signature = small.servable.signatures[name]
+    inputs = {n: (spec.dtype, spec.shape.rank) for n, spec in signature.structured_input_signature[1].items()}
+    outputs = {n: (spec.dtype, spec.shape.rank) for n, spec in signature.structured_outputs.items()}
+    assert (inputs, outputs) == CONTRACT[name]
+
+
+def test_answers_have_the_width_k(small):
+    assert small.ask("serving_default", user_id=["ann", "?", "bob"]).item_ids.shape == (3, 6)
+    answer = small.recommend("ann")
+    assert {v.shape for n, v in vars(answer).items() if n != "ids"} == {(1, 6)}
+    assert small.ask("similar_items", item_id=["x"]).scores.shape == (1, 6)
+    assert small.ask("rank", user_id=["ann"], item_ids=[["a", "b", "c"]]).scores.shape == (1, 3)
+    assert small.ask("embed_query", user_id=["ann"]).embedding.shape == (1, 8)
+    assert small.contract["top_k"] == 6
+    assert [c["name"] for c in small.contract["context"]] == ["device", "hour"]
+    assert (small.release["items"], small.release["users"]) == (40, 4)
+
+
+def neighbours(packed, signature_ids):
+    """Mean share of the true nearest items (by numpy, itself left out) that `similar_items` returns."""
+    table = packed.table()
+    found = packed.ask("similar_items", item_id=signature_ids).item_ids
+    shares = []
+    for item_id, row in zip(signature_ids, found.tolist(), strict=True):
+        products = table[1:] @ table[packed.rows([item_id])[0]]
+        products[packed.rows([item_id])[0] - 1] = -np.inf
+        true = {packed.ids[i] for i in np.argsort(-products)[: len(row)]}
+        shares.append(len(true & set(row)) / len(true))
+    return np.mean(shares)
+
+
+def test_neighbours_of_a_small_catalog_are_exact(small):
+    assert small.release["index"]["kind"] == "ScaNN, exact"
+    assert neighbours(small, small.ids) == 1.0
+    answer, table = small.ask("similar_items", item_id=[small.ids[4]]), small.table()
+    products = [table[5] @ table[row] for row in small.rows(answer.item_ids[0].tolist())]
+    np.testing.assert_allclose(answer.scores[0], products, atol=1e-4)
+    assert (np.diff(answer.scores[0]) <= 0).all()
+
+
+def test_a_large_catalog_is_hashed_and_reaches_the_bar(large):
+    assert "leaves" in large.release["index"]["kind"]
+    assert large.release["index"]["recall"] >= 0.9
+    assert neighbours(large, large.ids[::12]) >= 0.85  # items are no queries: the bar is for real queries
+    overlap = []
+    for row in range(1, 60):
+        query = large.query([row], [2])
+        got = large.recommend(history=[large.ids[row - 1]]).ids
+        assert len(got) == 10
+        overlap.append(len(set(got) & set(large.expected(query, [row]))) / 10)
+    assert np.mean(overlap) >= 0.9
+
+
+def test_an_index_that_misses_the_bar_is_replaced_by_exact_search():
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(400, 8)).astype(np.float32)
+    queries = rng.normal(size=(50, 8)).astype(np.float32)
+    config = IndexConfig(top_k=5, num_candidates=20, hashing_above_items=256, num_leaves=20, min_recall=1.0)
+    index = ScannIndex(embeddings, queries, config)
+    rows, products = index.search(tf.constant(queries))
+    true = np.argsort(-queries @ embeddings.T, axis=1)[:, :20] + 1
+    hits = np.mean([len(set(f) & set(t)) / 20 for f, t in zip(rows.numpy().tolist(), true.tolist(), strict=True)])
+    assert hits == pytest.approx(1.0 if index.kind == "ScaNN, exact" else index.recall)
+    assert hits == 1.0  # whichever it chose, the bar was all of them
+    own = np.take_along_axis(queries @ embeddings.T, rows.numpy() - 1, axis=1)
+    np.testing.assert_allclose(products, own, atol=1e-4)
+
+
+def test_similar_items_never_returns_the_item_itself(small, large):
+    for packed in (small, large):
+        found = packed.ask("similar_items", item_id=packed.ids[:40]).item_ids
+        assert not any(i in row for i, row in zip(packed.ids, found.tolist(), strict=False))
+
+
+def test_an_unknown_item_does_not_fail_the_batch_it_stands_in(small):
+    answer = small.ask("similar_items", item_id=["nowhere", small.ids[0], ""])
+    assert answer.item_ids[[0, 2]].tolist() == [[b""] * 6] * 2
+    assert all(answer.item_ids[1])
+    assert (answer.scores[[0, 2]] == LOWEST).all()
+    ranked = small.ask("rank", user_id=["ann"], item_ids=[[small.ids[3], "nowhere", small.ids[5]]]).scores[0]
+    assert ranked[1] == LOWEST
+    assert ranked[[0, 2]].min() > LOWEST
+    assert not small.ask("embed_items", item_id=["nowhere"]).embedding.any()
+
+
+def stored(packed, name):
+    """Rows, types and transformed features of a stored user, cut to the model's history."""
+    user = packed.users[name]
+    rows = packed.rows([i.encode() for i in user["item_ids"]])[-MAX_HISTORY:]
+    types = [{"view": 1, "buy": 2}[t] for t in user["types"]][-MAX_HISTORY:]
+    group = {"forward": 1, "back": 2}.get("".join(user["group"]), 0)
+    age = (user["age"][0] - 30) / 10 if user["age"] else 0.0  # tests/conftest.py: ages 20 and 40
+    return rows, types, group, age
+
+
+@pytest.mark.parametrize("name", ["ann", "bob", "dan"])
+def test_parity_with_the_trainers_model_for_a_stored_user(small, name):
+    rows, types, group, age = stored(small, name)
+    query = small.query(rows, types, group, age)
+    np.testing.assert_allclose(small.ask("embed_query", user_id=[name]).embedding[0], query, atol=1e-4)
+    answer = small.ask("serving_default", user_id=[name])
+    expected = small.expected(query, rows)
+    assert answer.item_ids[0].tolist() == expected
+    scores = dict(zip(small.ids, small.scores(query), strict=True))
+    np.testing.assert_allclose(answer.scores[0], [scores[i] for i in expected], atol=1e-4)
+    ranked = small.ask("rank", user_id=[name], item_ids=[small.ids]).scores[0]
+    np.testing.assert_allclose(ranked, list(scores.values()), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "hour"), [("phone", 5.0), ("tablet", float("nan")), ("", 1.0), ("fridge", 3.0), ("phone", 0.0)]
+)
+def test_parity_of_context(small, device, hour):
+    # tests/conftest.py: phone is 1, tablet 2; hours have mean 3 and variance 8/7
+    z = 0.0 if np.isnan(hour) else (hour - 3) / np.sqrt(8 / 7)
+    rows, types, group, age = stored(small, "ann")
+    query = small.query(rows, types, group, age, {"phone": 1, "tablet": 2}.get(device, 0), z)
+    answer = small.recommend("ann", device=device, hour=hour)
+    scores = dict(zip(small.ids, small.scores(query), strict=True))
+    assert answer.ids == small.expected(query, rows)
+    np.testing.assert_allclose(answer.scores[0], [scores[i] for i in answer.ids], atol=1e-4)
+
+
+def test_history_in_the_request_replaces_the_stored_one_and_is_not_recommended(small):
+    given = [small.ids[i] for i in (20, 30, 7)]
+    rows, _, group, age = stored(small, "ann")
+    query = small.query([21, 31, 8], [2, 2, 2], group, age)  # counts as of the strongest type, buy
+    answer = small.recommend("ann", history=given)
+    assert answer.ids == small.expected(query, [21, 31, 8, *rows])
+    assert answer.ids != small.recommend("ann").ids
+    assert not set(answer.ids) & set(given)
+    assert answer.ids != small.recommend("ann", history=given[::-1]).ids or not np.allclose(
+        answer.scores, small.recommend("ann", history=given[::-1]).scores
+    )  # order matters
+
+
+def test_where_the_pads_of_a_history_stand_does_not_matter(small):
+    a, b = small.ids[20], small.ids[30]
+    plain = small.recommend("ann", history=[a, b])
+    for padded in (["", a, b], [a, "", b], [a, b, "", ""], ["", "", a, "", b, "", "nowhere"]):
+        other = small.recommend("ann", history=padded)
+        assert other.ids == plain.ids
+        np.testing.assert_allclose(other.scores, plain.scores, atol=1e-5)
+    for empty in ([""], ["", "", ""], ["nowhere"]):
+        assert small.recommend("ann", history=empty).ids == small.recommend("ann").ids
+
+
+def test_only_the_newest_of_a_long_history_count_but_all_are_excluded(small):
+    given = [small.ids[i] for i in range(10, 20)]
+    query = small.query(range(17, 21), [2] * 4)
+    answer = small.recommend(history=given)
+    assert answer.ids == small.expected(query, range(11, 21))
+
+
+def genres_of(packed):
+    names = [b"", *packed.model.catalog.vocabularies["genres"].tolist()]
+    return [{names[g] for g in row if g} for row in packed.model.catalog.features["genres"][1:]]
+
+
+def studio_of(packed):
+    names = [b"", *packed.model.catalog.vocabularies["studio"].tolist()]
+    return [names[s] for s in packed.model.catalog.features["studio"][1:]]
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_never_what_is_unwanted_and_never_fewer_than_possible(small, seed):
+    """Random exclusions and filters, some that match nothing and some that leave fewer than K."""
+    rng = np.random.default_rng(seed)
+    user = ["ann", "bob", "cäcilie", "dan", "stranger"][seed % 5]
+    exclude = [small.ids[i] for i in rng.permutation(40)[: rng.choice([0, 3, 20, 36, 40])]]
+    genres, studio = genres_of(small), studio_of(small)
+    wanted = rng.permutation(["Comedy", "Drama", "Noir", "Silent", "Opera"])[: rng.integers(0, 3)].tolist()
+    house = ["", "Xenon", "Yale"][rng.integers(0, 3)]
+    allow = [f"genres={g}" for g in wanted] + ([f"studio={house}"] if house else [])
+    if "Opera" in wanted:  # no such value: it matches nothing
+        allowed = np.zeros(40, bool)
+    else:
+        by_genre = [not wanted or bool(g & {w.encode() for w in wanted}) for g in genres]
+        allowed = np.array(by_genre) & np.array([not house or s == house.encode() for s in studio])
+    seen = stored(small, user)[0] if user in small.users else []
+    possible = {i for i, ok in zip(small.ids, allowed, strict=True) if ok}
+    possible -= {*exclude, *(small.ids[row - 1] for row in seen if row)}
+    answer = small.recommend(user, exclude=exclude, allow=rng.permutation(["", *allow]).tolist())
+    assert set(answer.ids) <= possible
+    assert len(answer.ids) == len(set(answer.ids)) == min(6, len(possible))
+    assert answer.item_ids[0, len(answer.ids) :].tolist() == [b""] * (6 - len(answer.ids))  # pads come last
+    assert (answer.scores[0, len(answer.ids) :] == LOWEST).all()
+    assert np.isfinite(answer.scores).all()
+    assert [bool(r) for r in answer.reasons[0]] == [bool(i) for i in answer.item_ids[0]]
+
+
+def test_each_request_of_a_batch_is_answered_by_itself(small):
+    users, exclude = ["ann", "stranger", "bob"], [["", ""], [small.ids[8], ""], [small.ids[9], small.ids[10]]]
+    allow, history = [["genres=Comedy"], [""], ["genres=Opera"]], [[""], [""], [small.ids[30]]]
+    together = small.ask(
+        "recommend",
+        user_id=users,
+        history=history,
+        exclude=exclude,
+        allow=allow,
+        device=["phone", "", ""],
+        hour=[2.0, float("nan"), 1.0],
+    )
+    for i, (device, hour) in enumerate([("phone", 2.0), ("", float("nan")), ("", 1.0)]):
+        alone = small.recommend(users[i], history[i], exclude[i], allow[i], device, hour)
+        assert [x for x in together.item_ids[i].tolist() if x] == alone.ids
+
+
+def test_an_unknown_user_gets_the_popular_items_modulated_by_the_ranker(small):
+    query = small.query([], [])
+    popularity = small.model.catalog.popularity[1:]
+    share = (popularity + 1) / (popularity + 1).sum()
+    table = tf.constant(small.table()[1:])
+    logits = small.model.ranking_head(tf.constant(np.tile(query, (40, 1))), table).numpy()
+    scores = np.log(share) - np.log1p(np.exp(-logits))  # log p(item) + log P(strongest type)
+    most_popular = np.argsort(-popularity)[:15]  # C candidates by popularity, then ranked
+    expected = [small.ids[i] for i in sorted(most_popular, key=lambda i: -scores[i])[:6]]
+    for user in ("stranger", ""):
+        answer = small.recommend(user)
+        assert answer.ids == expected
+        assert set(answer.reasons[0].tolist()) == {b"popular"}
+        by_id = dict(zip(small.ids, scores, strict=True))
+        np.testing.assert_allclose(answer.scores[0], [by_id[i] for i in answer.ids], atol=1e-4)
+    ranked = small.ask("rank", user_id=["stranger"], item_ids=[small.ids]).scores[0]
+    np.testing.assert_allclose(ranked, scores, atol=1e-4)
+
+
+def test_a_known_user_of_whom_nothing_is_known_any_more_gets_popular_items(small):
+    answer = small.recommend("cäcilie")
+    assert len(answer.ids) == 6
+    assert set(answer.reasons[0].tolist()) == {b"popular"}
+
+
+def test_reasons_name_the_history_item_that_is_nearest(small):
+    table = small.table()
+    answer = small.recommend(history=[small.ids[20], small.ids[30]])
+    for item, reason in zip(answer.ids, answer.reasons[0].tolist(), strict=True):
+        row = small.rows([item])[0]
+        nearest = max((21, 31), key=lambda past: table[past] @ table[row])
+        assert reason == b"because=" + small.ids[nearest - 1]
+
+
+def test_the_evaluated_rank_is_the_position_in_the_served_list(small):
+    history = [small.ids[i] for i in (20, 30, 7)]
+    served = small.recommend(history=history).ids
+    examples = [small.example([*history, target]) for target in small.ids]
+    ranks = small.ask("evaluate", examples=examples).rank
+    for target, rank in zip(small.ids, ranks, strict=True):
+        assert rank == served.index(target) + 1 if target in served else rank > 6
+    assert sum(rank <= 6 for rank in ranks) == 6
+    assert sum(rank == 41 for rank in ranks) >= 40 - 15  # not among the C candidates: behind all N items
+
+
+def test_an_evaluated_example_does_not_depend_on_the_batch_it_stands_in(small):
+    """A short history beside a long one is padded, and the padding must not become history: that would be a leak."""
+    rng = np.random.default_rng(4)
+    examples = []
+    for length in (1, 2, 3, 5, 11):
+        items = [small.ids[i] for i in rng.permutation(40)[:length]]
+        types = rng.choice(["view", "buy"], length).tolist()
+        examples.append(small.example(items, types=types, device="phone", hour=5.0, group=["back"]))
+    together = small.ask("evaluate", examples=examples)
+    for i, example in enumerate(examples):
+        alone = small.ask("evaluate", examples=[example])
+        for name in vars(together):
+            assert getattr(together, name)[i] == pytest.approx(getattr(alone, name)[0], abs=1e-4), (name, i)
+    assert together.history_length.tolist() == [0, 1, 2, 4, 10]
+
+
+def test_evaluate_knows_popularity_and_unknown_targets(small):
+    popularity = small.model.catalog.popularity[1:]
+    most = small.ids[int(np.argmax(popularity))]
+    answer = small.ask("evaluate", examples=[small.example([small.ids[0], most]), small.example([small.ids[0], "zz"])])
+    assert answer.target_popularity.tolist() == [1, 41]
+    assert answer.popularity_rank.tolist() == [1, 41]
+    assert answer.rank[1] == 41
+
+
+def test_a_catalog_of_one_item_and_a_k_beyond_it(single):
+    assert single.recommend("stranger").ids == single.ids
+    assert single.recommend(history=[single.ids[0]]).ids == []  # there is nothing else
+    assert single.ask("similar_items", item_id=single.ids).item_ids.tolist() == [[b""]]
+    assert single.contract["top_k"] == 1
+
+
+def test_an_embedding_that_is_not_finite_is_named_by_its_row():
+    embeddings = np.ones((300, 4), np.float32)
+    embeddings[6, 1] = np.nan
+    embeddings[298, 0] = np.inf
+    with pytest.raises(BuildError, match=r"2 of 300 item embeddings are not finite \(catalog rows \[7, 299\]\)"):
+        ScannIndex(embeddings, np.ones((3, 4), np.float32), IndexConfig())
+
+
+def test_fewer_candidates_than_answers_is_refused():
+    with pytest.raises(ValueError, match=r"num_candidates is 5; it must be at least top_k \(10\)"):
+        IndexConfig(num_candidates=5, top_k=10)
