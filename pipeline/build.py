@@ -1,0 +1,153 @@
+"""The graph: every node of the chain and what it is told, on one page. The same graph on every engine."""
+
+from pathlib import Path
+
+from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.schema_gen.component import SchemaGen
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.transform.component import Transform
+from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import transform_pb2
+
+from components.data_gate.component import DataGate
+from components.evaluator.component import Evaluator
+from components.index_builder.component import IndexBuilder
+from components.interaction_example_gen.component import InteractionExampleGen
+from components.production_model.component import ProductionModel
+from components.pusher.component import Pusher
+from components.servable_validator.component import ServableValidator
+from components.trainer.component import Trainer
+from pipeline.config import PipelineConfig, to_json
+from pipeline.places import Places
+
+
+def create_pipeline(
+    config: PipelineConfig, places: Places, *, span: int, live_version: int, fingerprint: str, code_version: str
+) -> Pipeline:
+    """The whole graph for one span.
+
+    Args:
+      config: the configuration; each node gets its leaf of it.
+      places: where artifacts, registry and servables go.
+      span: the newest span to read; a parameter of the nodes, so that TFX's cache tells spans apart.
+      live_version: the version in production now, 0 for none.
+      fingerprint: of the input files of the window (components.interaction_example_gen.files.fingerprint).
+      code_version: pipeline.code_version.code_version().
+    """
+    registry = {"registry_url": places.registry_url}
+    shelves = {"serving_path": str(places.serving), "releases_path": str(places.releases)}
+    features = {"features": to_json(config.contract.features())}
+
+    production = ProductionModel(**registry, **shelves, live_version=live_version, code_version=code_version)
+    live = production.outputs["production"]
+    example_gen = InteractionExampleGen(
+        production=live,
+        span=span,
+        data_root=config.data_root,
+        contract=to_json(config.contract),
+        config=to_json(config.examples),
+        fingerprint=fingerprint,
+    )
+    examples, catalog = example_gen.outputs["examples"], example_gen.outputs["catalog"]
+
+    statistics_gen = StatisticsGen(examples=examples)
+    catalog_statistics_gen = StatisticsGen(examples=catalog).with_id("CatalogStatisticsGen")
+    statistics = statistics_gen.outputs["statistics"]
+    catalog_statistics = catalog_statistics_gen.outputs["statistics"]
+    schema_gen = _schema("interactions", statistics, config).with_id("SchemaGen")
+    catalog_schema_gen = _schema("catalog", catalog_statistics, config).with_id("CatalogSchemaGen")
+    schema, catalog_schema = schema_gen.outputs["schema"], catalog_schema_gen.outputs["schema"]
+    validator = ExampleValidator(statistics=statistics, schema=schema)
+    catalog_validator = ExampleValidator(statistics=catalog_statistics, schema=catalog_schema).with_id(
+        "CatalogExampleValidator"
+    )
+    gate = DataGate(
+        statistics=statistics,
+        catalog_statistics=catalog_statistics,
+        schema=schema,
+        catalog_schema=catalog_schema,
+        anomalies=validator.outputs["anomalies"],
+        catalog_anomalies=catalog_validator.outputs["anomalies"],
+        examples=examples,
+        production=live,
+        span=span,
+        **registry,
+        config=to_json(config.gate),
+    )
+
+    transform = Transform(
+        examples=examples,
+        schema=schema,
+        preprocessing_fn="trainer.preprocessing.preprocessing_fn",
+        custom_config=features,
+        splits_config=transform_pb2.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
+        disable_statistics=True,
+    )
+    catalog_transform = Transform(
+        examples=catalog,
+        schema=catalog_schema,
+        preprocessing_fn="trainer.preprocessing.catalog_preprocessing_fn",
+        custom_config=features,
+        splits_config=transform_pb2.SplitsConfig(analyze=["all"], transform=["all"]),
+        disable_statistics=True,
+    ).with_id("CatalogTransform")
+    for node in (transform, catalog_transform):
+        node.add_upstream_node(gate)  # nothing is learned from data that the gate has not let through
+
+    trainer = Trainer(
+        examples=transform.outputs["transformed_examples"],
+        catalog=catalog_transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        catalog_transform_graph=catalog_transform.outputs["transform_graph"],
+        production=live,
+        config=to_json(config.model),
+    )
+    index_builder = IndexBuilder(
+        model=trainer.outputs["model"],
+        examples=examples,
+        users=example_gen.outputs["users"],
+        config=to_json(config.index),
+    )
+    servable = index_builder.outputs["servable"]
+    evaluator = Evaluator(
+        examples=examples,
+        servable=servable,
+        production=live,
+        strongest_type=config.contract.features().strongest_type,
+        config=to_json(config.evaluation),
+    )
+    servable_validator = ServableValidator(model=servable, config=to_json(config.validator))
+    pusher = Pusher(
+        model=servable,
+        trainer_model=trainer.outputs["model"],
+        statistics=statistics,
+        catalog_statistics=catalog_statistics,
+        examples=examples,
+        evaluation=evaluator.outputs["evaluation"],
+        blessing=evaluator.outputs["blessing"],
+        infra_blessing=servable_validator.outputs["blessing"],
+        span=span,
+        **registry,
+        **shelves,
+    )
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=str(places.artifacts),
+        components=[
+            production, example_gen, statistics_gen, catalog_statistics_gen, schema_gen, catalog_schema_gen,
+            validator, catalog_validator, gate, transform, catalog_transform, trainer, index_builder, evaluator,
+            servable_validator, pusher,
+        ],
+        enable_cache=True,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(str(places.metadata)),
+        beam_pipeline_args=list(config.beam_pipeline_args),
+    )  # fmt: skip
+
+
+def _schema(dataset: str, statistics, config: PipelineConfig):  # type: ignore[no-untyped-def]  # channels, nodes of TFX
+    """The schema that data is held against: the frozen one, or, until there is one, what this run's data looks like."""
+    if config.schema_dir:
+        return ImportSchemaGen(schema_file=str(Path(config.schema_dir) / f"{dataset}.pbtxt"))
+    return SchemaGen(statistics=statistics, infer_feature_shape=False)

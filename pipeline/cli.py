@@ -1,0 +1,228 @@
+"""The `evergreen` command: arguments in, one call out. What needs no TFX imports none."""
+
+import getpass
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from components.errors import EvergreenError
+from pipeline.places import Places
+
+
+def project_root() -> Path:
+    """The checkout, or the working folder where Evergreen is installed as a package."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "setup.py").exists() else Path.cwd()
+
+
+def places_of(pipeline: str | None) -> Places:
+    """The places of the named pipeline, or of the only one there is.
+
+    Raises:
+      EvergreenError: none was named, and there is none, or more than one.
+    """
+    if pipeline:
+        return Places.from_environment(pipeline, project_root())
+    home = Places.from_environment("_", project_root()).home
+    found = sorted(path.parent.name for path in home.glob("*/registry.sqlite"))
+    if len(found) != 1:
+        known = ", ".join(found) or "none; run one first: evergreen run --config examples/movielens/config.yaml"
+        raise EvergreenError(f"name a pipeline with --pipeline; below {home} there is {known}")
+    return Places(home, found[0])
+
+
+pipeline_option = click.option("--pipeline", help="Name of the pipeline; not needed when there is only one.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """A recommender that keeps itself fresh: run the pipeline, look at runs and models, serve."""
+
+
+@cli.command()
+@click.option("--config", "config_path", type=click.Path(path_type=Path), required=True, help="The YAML file.")
+@click.option("--span", type=int, help="The newest span to read; by default the newest that has files.")
+@click.option("--data", "data_root", help="Reads the data from here instead of the configuration's data_root.")
+def run(config_path: Path, span: int | None, data_root: str | None) -> None:
+    """Run the pipeline for one span: examples, training, verdict, push."""
+    from pipeline.config import read_config
+
+    config = read_config(config_path, data_root)
+    from pipeline import local_runner
+
+    outcome = local_runner.run(config, Places.from_environment(config.name, project_root()), span)
+    if outcome:
+        click.echo(local_runner.tell(outcome))
+        sys.exit(1 if outcome.is_failure else 0)
+
+
+@cli.group()
+def runs() -> None:
+    """Runs as ML Metadata knows them."""
+
+
+@runs.command("list")
+@pipeline_option
+def runs_list(pipeline: str | None) -> None:
+    """One line per run, the newest first."""
+    from pipeline import runs as history
+
+    rows = [(r.run_id, r.state, f"{r.seconds:.0f} s", str(len(r.nodes))) for r in history.runs(places_of(pipeline))]
+    _table(("run", "state", "time", "nodes"), rows)
+
+
+@runs.command("show")
+@click.argument("run_id")
+@pipeline_option
+def runs_show(run_id: str, pipeline: str | None) -> None:
+    """The nodes of one run with their artifacts."""
+    from pipeline import runs as history
+
+    shown = history.run(places_of(pipeline), run_id)
+    rows = [
+        (node.id, node.state, f"{node.seconds:.1f} s", "\n".join(a.uri for a in node.outputs.values()) or node.why)
+        for node in shown.nodes
+    ]
+    _table(("node", "state", "time", "outputs"), rows)
+
+
+@cli.group()
+def models() -> None:
+    """Versions in the registry."""
+
+
+@models.command("list")
+@pipeline_option
+def models_list(pipeline: str | None) -> None:
+    """One line per pushed version, the newest first."""
+    rows = [
+        (
+            str(v.version),
+            v.state,
+            ", ".join(map(str, v.manifest.get("spans", []))),
+            *(
+                f"{v.metrics[name]:.4f}" if name in v.metrics else "–"
+                for name in ("recall@10", "recall@100", "ndcg@10")
+            ),
+        )
+        for v in _registry(places_of(pipeline)).versions()
+    ]
+    _table(("version", "state", "spans", "recall@10", "recall@100", "ndcg@10"), rows)
+
+
+@cli.command()
+@click.option("--why", default="asked for on the command line", help="Kept in the registry's audit.")
+@pipeline_option
+def rollback(why: str, pipeline: str | None) -> None:
+    """Take the live version out of service; the one before it is live again."""
+    from serving.releases import rollback as roll_back
+
+    places = places_of(pipeline)
+    gone, live = roll_back(_registry(places), places.serving, places.withdrawn, getpass.getuser(), why)
+    click.echo(f"version {gone.version} is withdrawn; version {live.version} is live")
+
+
+@cli.command()
+@pipeline_option
+def spans(pipeline: str | None) -> None:
+    """What became of each span: pending, learned, quarantined."""
+    rows = [
+        (str(s.span), s.state, "; ".join(s.verdict.get("reasons", []))) for s in _registry(places_of(pipeline)).spans()
+    ]
+    _table(("span", "state", "why"), rows)
+
+
+@cli.command()
+@click.option("--port", default=8500, show_default=True, help="gRPC.")
+@click.option("--rest-api-port", default=8501, show_default=True, help="REST.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@pipeline_option
+def serve(port: int, rest_api_port: int, host: str, pipeline: str | None) -> None:
+    """Serve the pushed models over TF Serving's API until stopped; new versions are picked up."""
+    base_path = places_of(pipeline).serving
+    from serving.server import ServerConfig, run_server
+
+    run_server(ServerConfig(model_base_path=base_path, port=port, rest_api_port=rest_api_port, host=host))
+
+
+@cli.group()
+def schema() -> None:
+    """The schema that data is held against."""
+
+
+@schema.command("freeze")
+@click.option("--config", "config_path", type=click.Path(path_type=Path), required=True)
+@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="Becomes schema_dir.")
+def schema_freeze(config_path: Path, folder: Path) -> None:
+    """Copy the schemas of the newest complete run to a folder, to be reviewed and named as schema_dir."""
+    from pipeline import runs as history
+    from pipeline.config import read_config
+
+    config = read_config(config_path)
+    places = Places.from_environment(config.name, project_root())
+    for dataset, node_id in (("interactions", "SchemaGen"), ("catalog", "CatalogSchemaGen")):
+        nodes = [n for r in history.runs(places) if (n := r.node(node_id)) and "schema" in n.outputs]
+        if not nodes:
+            raise EvergreenError(f"no run of {config.name} has a schema yet; run the pipeline once, then freeze")
+        target = folder / f"{dataset}.pbtxt"
+        folder.mkdir(parents=True, exist_ok=True)
+        inferred = (Path(nodes[0].outputs["schema"].uri) / "schema.pbtxt").read_text()
+        target.write_text(without_id_domains(inferred))
+        click.echo(f"wrote {target}")
+
+
+def without_id_domains(schema_text: str) -> str:
+    """Ids and titles keep no list of allowed values: one inferred from small data would refuse the first new id."""
+    from google.protobuf import text_format
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
+    from trainer.features import ITEM_ID_KEY, ITEM_IDS_KEY, TITLE_KEY, USER_ID_KEY
+
+    frozen = text_format.Parse(schema_text, schema_pb2.Schema())
+    for feature in frozen.feature:
+        if feature.name in (USER_ID_KEY, ITEM_ID_KEY, ITEM_IDS_KEY, TITLE_KEY):
+            feature.ClearField(feature.WhichOneof("domain_info") or "domain")
+    return text_format.MessageToString(frozen)
+
+
+def _registry(places: Places):  # type: ignore[no-untyped-def]  # Registry, imported late: it costs 0.4 s
+    from serving.registry import Registry
+
+    if not places.registry.exists():
+        raise EvergreenError(f"no registry at {places.registry}; run the pipeline once: evergreen run --config …")
+    return Registry.at(places.registry)
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns that line up; plain text, so that it can be piped."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(table, width=max(console.width, 160) if not console.is_terminal else None)
+
+
+def main() -> None:
+    """Runs the command; an error meant for a person is one line and exit code 1."""
+    try:
+        cli(standalone_mode=True)
+    except EvergreenError as error:
+        sys.exit(f"error: {error}")
+    except Exception as error:
+        from serving.errors import ServingError
+
+        if isinstance(error, ServingError):
+            sys.exit(f"error: {error}")
+        raise
+
+
+if __name__ == "__main__":
+    main()
