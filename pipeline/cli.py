@@ -1,7 +1,9 @@
 """The `evergreen` command: arguments in, one call out. What needs no TFX imports none."""
 
 import getpass
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -212,6 +214,8 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
 
 def main() -> None:
     """Runs the command; an error meant for a person is one line and exit code 1."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, when TensorFlow is imported
+    warnings.simplefilter("ignore", FutureWarning)
     try:
         cli(standalone_mode=True)
     except EvergreenError as error:
