@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,8 @@ def push(source: Path, base_path: Path, tmp_path: Path) -> Callable[[int], Regis
     """Pushes a version as the Pusher does, and returns the registry."""
     registry = Registry.at(tmp_path / "registry.sqlite")
 
-    def push_one(version: int) -> Registry:
-        registry.begin_push(version, str(base_path / str(version)), {}, {}, {})
+    def push_one(version: int, spans: Sequence[int] = ()) -> Registry:
+        registry.begin_push(version, str(base_path / str(version)), {"spans": list(spans)}, {}, {})
         publish(source, base_path, version)
         registry.finish_push(version, "pipeline", "better")
         return registry
@@ -120,6 +120,17 @@ def test_rollback_moves_the_files_and_the_registry(
     assert (good.version, good.state) == (10, "live")
     assert list(complete_versions(base_path)) == [10]
     assert (withdrawn_path / "11" / "saved_model.pb").exists()
+
+
+def test_spans_that_only_the_withdrawn_version_learned_are_pending_again(
+    push: Callable[..., Registry], base_path: Path, withdrawn_path: Path
+) -> None:
+    registry = push(10, spans=[1])
+    push(11, spans=[1, 2])
+    for span in (1, 2):
+        registry.record_span(span, "learned", {}, run="r")
+    rollback(registry, base_path, withdrawn_path, "bob", "clicks fell")
+    assert {record.span: record.state for record in registry.spans()} == {1: "learned", 2: "pending"}
 
 
 class KilledError(BaseException):
