@@ -13,12 +13,6 @@ from components.errors import EvergreenError
 from pipeline.places import Places
 
 
-def project_root() -> Path:
-    """The checkout, or the working folder where Evergreen is installed as a package."""
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "setup.py").exists() else Path.cwd()
-
-
 def places_of(pipeline: str | None) -> Places:
     """The places of the named pipeline, or of the only one there is.
 
@@ -26,8 +20,8 @@ def places_of(pipeline: str | None) -> Places:
       EvergreenError: none was named, and there is none, or more than one.
     """
     if pipeline:
-        return Places.from_environment(pipeline, project_root())
-    home = Places.from_environment("_", project_root()).home
+        return Places.from_environment(pipeline)
+    home = Places.from_environment("_").home
     found = sorted(path.parent.name for path in home.glob("*/registry.sqlite"))
     if len(found) != 1:
         known = ", ".join(found) or "none; run one first: evergreen run --config examples/movielens/config.yaml"
@@ -54,7 +48,7 @@ def run(config_path: Path, span: int | None, data_root: str | None) -> None:
     config = read_config(config_path, data_root)
     from pipeline import local_runner
 
-    outcome = local_runner.run(config, Places.from_environment(config.name, project_root()), span)
+    outcome = local_runner.run(config, Places.from_environment(config.name), span)
     if outcome:
         click.echo(local_runner.tell(outcome))
         sys.exit(1 if outcome.is_failure else 0)
@@ -163,7 +157,7 @@ def schema_freeze(config_path: Path, folder: Path) -> None:
     from pipeline.config import read_config
 
     config = read_config(config_path)
-    places = Places.from_environment(config.name, project_root())
+    places = Places.from_environment(config.name)
     for dataset, node_id in (("interactions", "SchemaGen"), ("catalog", "CatalogSchemaGen")):
         nodes = [n for r in history.runs(places) if (n := r.node(node_id)) and "schema" in n.outputs]
         if not nodes:

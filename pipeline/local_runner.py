@@ -32,7 +32,7 @@ from pipeline.build import create_pipeline  # noqa: E402
 from pipeline.code_version import code_version  # noqa: E402
 from pipeline.config import PipelineConfig, read_config, to_json  # noqa: E402
 from pipeline.console import Console, quiet  # noqa: E402
-from pipeline.places import Places  # noqa: E402
+from pipeline.places import Places, project_root  # noqa: E402
 
 CONFIG_VARIABLE, SPAN_VARIABLE = "EVERGREEN_CONFIG", "EVERGREEN_SPAN"
 
@@ -71,7 +71,6 @@ class LocalRunner(LocalDagRunner):
             try:
                 self._launch_all(pipeline, run_id, expected, console)
             except Exception as error:
-                logging.getLogger("evergreen.run").debug("", exc_info=error)
                 logging.exception("run %s ended early", run_id)
                 runs.record_error(self._places, error)
         run = runs.run(self._places, run_id)
@@ -138,19 +137,13 @@ def tell(outcome: Outcome) -> str:
     return "\n".join([*lines, f"  report: {outcome.report}"])
 
 
-def project_root() -> Path:
-    """The checkout, or the working folder where Evergreen is installed as a package."""
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "setup.py").exists() else Path.cwd()
-
-
 def main() -> None:
     """Entry for `tfx … --engine=local`: the configuration and the span come from the environment."""
     named = os.environ.get(CONFIG_VARIABLE) or str(project_root() / "examples" / "movielens" / "config.yaml")
     span = os.environ.get(SPAN_VARIABLE)
     try:
         config = read_config(Path(named))
-        places = Places.from_environment(config.name, project_root())
+        places = Places.from_environment(config.name)
         outcome = run(config, places, int(span) if span else None)
     except EvergreenError as error:
         sys.exit(f"error: {error}")

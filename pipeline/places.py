@@ -19,6 +19,12 @@ from pathlib import Path
 HOME_VARIABLE = "EVERGREEN_HOME"
 
 
+def project_root() -> Path:
+    """The checkout, or the working folder where Evergreen is installed as a package."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "setup.py").exists() else Path.cwd()
+
+
 @dataclass(frozen=True)
 class Places:
     """Paths of one pipeline; nothing is created here, each writer makes its own folder."""
@@ -27,9 +33,9 @@ class Places:
     pipeline: str
 
     @classmethod
-    def from_environment(cls, pipeline: str, project_root: Path) -> Places:
-        """Below `$EVERGREEN_HOME`, or `<project_root>/.evergreen` when it is unset or empty. For entry points only."""
-        home = os.environ.get(HOME_VARIABLE) or project_root / ".evergreen"
+    def from_environment(cls, pipeline: str) -> Places:
+        """Below `$EVERGREEN_HOME`, or `.evergreen` in the project's root when it is unset. For entry points only."""
+        home = os.environ.get(HOME_VARIABLE) or project_root() / ".evergreen"
         return cls(Path(home).expanduser().absolute(), pipeline)
 
     @property

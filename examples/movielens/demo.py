@@ -22,7 +22,7 @@ def main() -> None:
     from pipeline.places import Places
 
     config = read_config(HERE / "config.yaml")
-    places = Places.from_environment(config.name, local_runner.project_root())
+    places = Places.from_environment(config.name)
     for span, words in ((1, "the first model: floors alone decide"), (2, "warm start, judged against the first")):
         if learned_by(places, span):
             say(f"Span {span} is learned already (`make clean` starts anew)")
