@@ -18,7 +18,7 @@ from tfx.types.channel import Channel
 from tfx.types.standard_artifacts import Examples, Model
 
 from components.errors import DataStopped, EvergreenError, RunFailed
-from pipeline.places import Places
+from pipeline.places import Places, project_root
 from pipeline.runs import (
     CACHED,
     COMPLETE,
@@ -194,9 +194,9 @@ def test_listing_runs_imports_neither_tensorflow_nor_tfx(places: Places) -> None
 
 def test_places_come_from_the_environment_or_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EVERGREEN_HOME", raising=False)
-    assert Places.from_environment("p", tmp_path).root == tmp_path / ".evergreen" / "p"
+    assert Places.from_environment("p").root == project_root() / ".evergreen" / "p"
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "elsewhere"))
-    places = Places.from_environment("p", tmp_path)
+    places = Places.from_environment("p")
     assert places.serving == tmp_path / "elsewhere" / "p" / "serving" / "recommender"
     assert places.withdrawn not in [places.serving, *places.serving.parents]
     assert list(tmp_path.iterdir()) == []
