@@ -1,8 +1,9 @@
-"""Artifact types of ours. All others in the chain are TFX's standard types."""
+"""Artifact types of ours. All others in the chain are TFX's standard types.
 
-from typing import ClassVar
+Their names have a dot, and they declare no properties (custom ones serve): TFX's Kubeflow compiler asks for both.
+"""
 
-from tfx.types.artifact import Artifact, Property, PropertyType
+from tfx.types.artifact import Artifact
 from tfx.types.system_artifacts import Model
 
 
@@ -17,13 +18,11 @@ class Production(Artifact):
         statistics/interactions/Split-*/FeatureStats.pb, statistics/catalog/Split-all/FeatureStats.pb
     """
 
-    TYPE_NAME = "Production"
+    TYPE_NAME = "evergreen.Production"
     TYPE_ANNOTATION = Model
-    PROPERTIES: ClassVar = {"version": Property(type=PropertyType.INT)}
 
 
 class DataVerdict(Artifact):
     """The gate's decision: `verdict.json` with `decision`, `reasons`, and the figures behind them."""
 
-    TYPE_NAME = "DataVerdict"
-    PROPERTIES: ClassVar = {"decision": Property(type=PropertyType.STRING)}
+    TYPE_NAME = "evergreen.DataVerdict"

@@ -1,54 +1,55 @@
 """The graph: every node of the chain and what it is told, on one page. The same graph on every engine."""
 
-from pathlib import Path
-
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.schema_gen.component import SchemaGen
-from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.transform.component import Transform
-from tfx.orchestration import metadata
-from tfx.orchestration.pipeline import Pipeline
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.io import fileio
 from tfx.proto import transform_pb2
 
 from components.data_gate.component import DataGate
 from components.evaluator.component import Evaluator
+from components.frozen_schema.component import FrozenSchema
 from components.index_builder.component import IndexBuilder
 from components.interaction_example_gen.component import InteractionExampleGen
 from components.production_model.component import ProductionModel
 from components.pusher.component import Pusher
 from components.servable_validator.component import ServableValidator
 from components.trainer.component import Trainer
-from pipeline.config import PipelineConfig, to_json
-from pipeline.places import Places
+from pipeline.config import ConfigError, PipelineConfig, to_json
+from pipeline.places import Destination
+from pipeline.snapshot import Snapshot
 
 
-def create_pipeline(
-    config: PipelineConfig, places: Places, *, span: int, live_version: int, fingerprint: str, code_version: str
-) -> Pipeline:
-    """The whole graph for one span.
+def create_nodes(
+    config: PipelineConfig, destination: Destination, snapshot: Snapshot, *, code_version: str
+) -> list[BaseNode]:
+    """The graph for one span: its nodes in the order of the data's way through them.
 
     Args:
       config: the configuration; each node gets its leaf of it.
-      places: where artifacts, registry and servables go.
-      span: the newest span to read; a parameter of the nodes, so that TFX's cache tells spans apart.
-      live_version: the version in production now, 0 for none.
-      fingerprint: of the input files of the window (components.interaction_example_gen.files.fingerprint).
+      destination: what is live, and where the next version goes.
+      snapshot: what to read and what to compare with; parameters of the nodes, so that caches tell spans apart.
       code_version: pipeline.code_version.code_version().
+
+    Raises:
+      ConfigError: schema_dir has no schema.
     """
-    registry = {"registry_url": places.registry_url}
-    shelves = {"serving_path": str(places.serving), "releases_path": str(places.releases)}
+    registry = {"registry_url": destination.registry_url}
+    shelves = {"serving_path": destination.serving_path, "releases_path": destination.releases_path}
     features = {"features": to_json(config.contract.features())}
 
-    production = ProductionModel(**registry, **shelves, live_version=live_version, code_version=code_version)
+    production = ProductionModel(**registry, **shelves, live_version=snapshot.live_version, code_version=code_version)
     live = production.outputs["production"]
     example_gen = InteractionExampleGen(
         production=live,
-        span=span,
-        data_root=config.data_root,
+        span=snapshot.span,
+        window_spans=snapshot.window_spans,
+        data_root=snapshot.data_root,
         contract=to_json(config.contract),
         config=to_json(config.examples),
-        fingerprint=fingerprint,
+        fingerprint=snapshot.fingerprint,
     )
     examples, catalog = example_gen.outputs["examples"], example_gen.outputs["catalog"]
 
@@ -72,7 +73,7 @@ def create_pipeline(
         catalog_anomalies=catalog_validator.outputs["anomalies"],
         examples=examples,
         production=live,
-        span=span,
+        span=snapshot.span,
         **registry,
         config=to_json(config.gate),
     )
@@ -128,26 +129,23 @@ def create_pipeline(
         evaluation=evaluator.outputs["evaluation"],
         blessing=evaluator.outputs["blessing"],
         infra_blessing=servable_validator.outputs["blessing"],
-        span=span,
+        span=snapshot.span,
         **registry,
         **shelves,
     )
-    return Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=str(places.artifacts),
-        components=[
-            production, example_gen, statistics_gen, catalog_statistics_gen, schema_gen, catalog_schema_gen,
-            validator, catalog_validator, gate, transform, catalog_transform, trainer, index_builder, evaluator,
-            servable_validator, pusher,
-        ],
-        enable_cache=True,
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(str(places.metadata)),
-        beam_pipeline_args=list(config.beam_pipeline_args),
-    )  # fmt: skip
+    return [
+        production, example_gen, statistics_gen, catalog_statistics_gen, schema_gen, catalog_schema_gen,
+        validator, catalog_validator, gate, transform, catalog_transform, trainer, index_builder, evaluator,
+        servable_validator, pusher,
+    ]  # fmt: skip
 
 
 def _schema(dataset: str, statistics, config: PipelineConfig):  # type: ignore[no-untyped-def]  # channels, nodes of TFX
     """The schema that data is held against: the frozen one, or, until there is one, what this run's data looks like."""
-    if config.schema_dir:
-        return ImportSchemaGen(schema_file=str(Path(config.schema_dir) / f"{dataset}.pbtxt"))
-    return SchemaGen(statistics=statistics, infer_feature_shape=False)
+    if not config.schema_dir:
+        return SchemaGen(statistics=statistics, infer_feature_shape=False)
+    path = f"{config.schema_dir}/{dataset}.pbtxt"
+    if not fileio.exists(path):
+        raise ConfigError(f"schema_dir has no {dataset}.pbtxt: {path}; make it: evergreen schema freeze --to …")
+    with fileio.open(path) as stream:
+        return FrozenSchema(text=stream.read())

@@ -4,12 +4,13 @@ import getpass
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 
 from components.errors import EvergreenError
+from pipeline.console import table
 from pipeline.places import Places
 
 
@@ -47,8 +48,9 @@ def run(config_path: Path, span: int | None, data_root: str | None) -> None:
 
     config = read_config(config_path, data_root)
     from pipeline import local_runner
+    from pipeline.snapshot import NEWEST_SPAN
 
-    outcome = local_runner.run(config, Places.from_environment(config.name), span)
+    outcome = local_runner.run(config, Places.from_environment(config.name), NEWEST_SPAN if span is None else span)
     if outcome:
         click.echo(local_runner.tell(outcome))
         sys.exit(1 if outcome.is_failure else 0)
@@ -66,7 +68,7 @@ def runs_list(pipeline: str | None) -> None:
     from pipeline import runs as history
 
     rows = [(r.run_id, r.state, f"{r.seconds:.0f} s", str(len(r.nodes))) for r in history.runs(places_of(pipeline))]
-    _table(("run", "state", "time", "nodes"), rows)
+    table(("run", "state", "time", "nodes"), rows)
 
 
 @runs.command("show")
@@ -81,7 +83,7 @@ def runs_show(run_id: str, pipeline: str | None) -> None:
         (node.id, node.state, f"{node.seconds:.1f} s", "\n".join(a.uri for a in node.outputs.values()) or node.why)
         for node in shown.nodes
     ]
-    _table(("node", "state", "time", "outputs"), rows)
+    table(("node", "state", "time", "outputs"), rows)
 
 
 @cli.group()
@@ -105,7 +107,7 @@ def models_list(pipeline: str | None) -> None:
         )
         for v in _registry(places_of(pipeline)).versions()
     ]
-    _table(("version", "state", "spans", "recall@10", "recall@100", "ndcg@10"), rows)
+    table(("version", "state", "spans", "recall@10", "recall@100", "ndcg@10"), rows)
 
 
 @cli.command()
@@ -127,7 +129,7 @@ def spans(pipeline: str | None) -> None:
     rows = [
         (str(s.span), s.state, "; ".join(s.verdict.get("reasons", []))) for s in _registry(places_of(pipeline)).spans()
     ]
-    _table(("span", "state", "why"), rows)
+    table(("span", "state", "why"), rows)
 
 
 @cli.command()
@@ -191,25 +193,17 @@ def _registry(places: Places):  # type: ignore[no-untyped-def]  # Registry, impo
     return Registry.at(places.registry)
 
 
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Columns that line up; plain text, so that it can be piped."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    console.print(table, width=max(console.width, 160) if not console.is_terminal else None)
+def add_plugged_in_commands() -> None:
+    """Groups of other packages, by the entry points `evergreen.commands`: `kubeflow`, which knows the pipeline."""
+    for point in entry_points(group="evergreen.commands"):
+        cli.add_command(point.load(), point.name)
 
 
 def main() -> None:
     """Runs the command; an error meant for a person is one line and exit code 1."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read once, when TensorFlow is imported
     warnings.simplefilter("ignore", FutureWarning)
+    add_plugged_in_commands()
     try:
         cli(standalone_mode=True)
     except EvergreenError as error:

@@ -13,6 +13,7 @@ from components.evaluator.config import EvaluationConfig
 from components.index_builder.config import IndexConfig
 from components.interaction_example_gen.contract import DataContract, ExamplesConfig
 from components.servable_validator.config import ValidatorConfig
+from pipeline.cluster_config import ClusterConfig
 from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import STRICT
 
@@ -35,6 +36,7 @@ class PipelineConfig:
     index: IndexConfig = Field(default_factory=lambda: IndexConfig())
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     validator: ValidatorConfig = Field(default_factory=lambda: ValidatorConfig())
+    kubeflow: ClusterConfig = Field(default_factory=lambda: ClusterConfig())
     beam_pipeline_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
 
     @property

@@ -4,12 +4,13 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 WIDTH = 26
+PIPED_WIDTH = 160
 
 
 class Console(logging.Handler):
@@ -77,3 +78,18 @@ def quiet(log_path: Path) -> Iterator[Console]:
         logger.setLevel(before[0])
         logger.propagate = before[1]
         terminal.close()
+
+
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns that line up; plain text, so that it can be piped."""
+    from rich import box
+    from rich.console import Console as Terminal
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in header:
+        grid.add_column(name, overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    terminal = Terminal()
+    Terminal(width=None if terminal.is_terminal else max(terminal.width, PIPED_WIDTH)).print(grid)

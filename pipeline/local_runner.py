@@ -22,17 +22,18 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 from tfx.orchestration import metadata  # noqa: E402  (after the variables that TensorFlow reads once)
 from tfx.orchestration.local import runner_utils  # noqa: E402
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner  # noqa: E402
+from tfx.orchestration.pipeline import Pipeline  # noqa: E402
 from tfx.orchestration.portable import launcher, runtime_parameter_utils  # noqa: E402
 from tfx.proto.orchestration import pipeline_pb2  # noqa: E402
 
 from components.errors import EvergreenError  # noqa: E402
-from components.interaction_example_gen.files import existing_spans, fingerprint, window_spans  # noqa: E402
 from pipeline import report, runs  # noqa: E402
-from pipeline.build import create_pipeline  # noqa: E402
+from pipeline.build import create_nodes  # noqa: E402
 from pipeline.code_version import code_version  # noqa: E402
 from pipeline.config import PipelineConfig, read_config, to_json  # noqa: E402
 from pipeline.console import Console, quiet  # noqa: E402
 from pipeline.places import Places, project_root  # noqa: E402
+from pipeline.snapshot import NEWEST_SPAN, take_snapshot  # noqa: E402
 
 CONFIG_VARIABLE, SPAN_VARIABLE = "EVERGREEN_CONFIG", "EVERGREEN_SPAN"
 
@@ -97,34 +98,26 @@ class LocalRunner(LocalDagRunner):
                 runs.check_complete(runs.run(self._places, run_id), expected[: index + 1])
 
 
-def run(config: PipelineConfig, places: Places, span: int | None) -> Outcome | None:
-    """Compiles and runs the pipeline for `span` (None: the newest that has files).
+def run(config: PipelineConfig, places: Places, span: int = NEWEST_SPAN) -> Outcome | None:
+    """Compiles and runs the pipeline for `span` (NEWEST_SPAN: the newest that has files).
 
     Returns None where the `tfx` command line compiles the pipeline and does not run it.
 
     Raises:
       EvergreenError: before anything ran: no data for the span, a file that cannot be read.
     """
-    from serving.registry import Registry
-
-    if span is None:
-        spans = existing_spans(config.data_root, config.contract)
-        if not spans:
-            raise EvergreenError(
-                f"no span has files: nothing matches {config.contract.interactions.files!r} below {config.data_root!r}"
-            )
-        span = spans[-1]
     places.root.mkdir(parents=True, exist_ok=True)
-    registry = Registry.at(places.registry)
-    live = registry.live()
-    registry.close()
-    pipeline = create_pipeline(
-        config,
-        places,
-        span=span,
-        live_version=live.version if live else 0,
-        fingerprint=fingerprint(config.data_root, config.contract, window_spans(span, config.examples.window_spans)),
-        code_version=code_version(),
+    destination = places.destination
+    snapshot = take_snapshot(
+        config.contract, config.data_root, destination.registry_url, span, config.examples.window_spans
+    )
+    pipeline = Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=str(places.artifacts),
+        components=create_nodes(config, destination, snapshot, code_version=code_version()),
+        enable_cache=True,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(str(places.metadata)),
+        beam_pipeline_args=list(config.beam_pipeline_args),
     )
     runner = LocalRunner(places, config)
     runner.run(pipeline)
@@ -144,7 +137,7 @@ def main() -> None:
     try:
         config = read_config(Path(named))
         places = Places.from_environment(config.name)
-        outcome = run(config, places, int(span) if span else None)
+        outcome = run(config, places, int(span) if span else NEWEST_SPAN)
     except EvergreenError as error:
         sys.exit(f"error: {error}")
     if outcome:

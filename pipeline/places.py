@@ -26,6 +26,15 @@ def project_root() -> Path:
 
 
 @dataclass(frozen=True)
+class Destination:
+    """Where a run ships to: the registry (SQLAlchemy URL), the folder of servables and that of their releases."""
+
+    registry_url: str
+    serving_path: str
+    releases_path: str
+
+
+@dataclass(frozen=True)
 class Places:
     """Paths of one pipeline; nothing is created here, each writer makes its own folder."""
 
@@ -55,8 +64,8 @@ class Places:
         return self.root / "registry.sqlite"
 
     @property
-    def registry_url(self) -> str:
-        return f"sqlite:///{self.registry.absolute()}"
+    def destination(self) -> Destination:
+        return Destination(f"sqlite:///{self.registry.absolute()}", str(self.serving), str(self.releases))
 
     @property
     def serving(self) -> Path:

@@ -64,7 +64,7 @@ def DataGate(
         registry.close()
     if decided.decision == "stop":
         raise DataStopped(decided.stop_message(span))
-    verdict.decision = decided.decision
+    verdict.set_string_custom_property("decision", decided.decision)
     target = Path(verdict.uri)
     target.mkdir(parents=True, exist_ok=True)
     (target / "verdict.json").write_text(json.dumps(decided.to_json(), indent=2))

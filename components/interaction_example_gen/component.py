@@ -1,6 +1,7 @@
 """InteractionExampleGen: logs in; examples with point-in-time histories, the catalog and the user state out."""
 
 import json
+from dataclasses import replace
 
 import apache_beam as beam
 from tfx.components.util import examples_utils
@@ -27,13 +28,14 @@ def InteractionExampleGen(
     catalog: OutputArtifact[Examples],
     users: OutputArtifact[Examples],
     span: Parameter[int],
+    window_spans: Parameter[int],
     data_root: Parameter[str],
     contract: Parameter[str],
     config: Parameter[str],
     fingerprint: Parameter[str],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Examples of the window that ends at `span`: splits `train` and `eval`, and `summary.json` beside them.
+    """Examples of the `window_spans` spans that end with `span`: splits `train` and `eval`, and `summary.json` beside them.
 
     `contract` and `config` are the JSON of DataContract and ExamplesConfig. `fingerprint` (files.fingerprint) is not
     read: it makes the cache know when the data changed. `catalog` and `users` have one split, `all`.
@@ -46,7 +48,7 @@ def InteractionExampleGen(
         Request(
             data_root=data_root,
             contract=parse_contract(contract),
-            config=parse_config(config),
+            config=replace(parse_config(config), window_spans=window_spans),
             span=span,
             learned_until_seconds=live["learned_until_seconds"],
             examples_uri=examples.uri,

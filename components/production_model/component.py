@@ -38,5 +38,5 @@ def ProductionModel(
         found = look_up(registry, Path(serving_path), Path(releases_path), live_version, Path(production.uri))
     finally:
         registry.close()
-    production.version = found.version or 0
+    production.set_int_custom_property("version", found.version or 0)
     log.info("%s", found)

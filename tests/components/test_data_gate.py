@@ -88,7 +88,7 @@ class Run:
         for name, artifact in inputs.items():
             artifact.uri = str(self.root / name)
         DataGate.test_call(**inputs, span=6, registry_url=self.registry.url, config=json.dumps(config))
-        assert inputs["verdict"].decision == "go"
+        assert inputs["verdict"].get_string_custom_property("decision") == "go"
         return json.loads((self.root / "verdict/verdict.json").read_text())
 
     def put(self, place: str, content: bytes) -> None:

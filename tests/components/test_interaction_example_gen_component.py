@@ -35,6 +35,7 @@ def execute(root: Path, out: Path) -> dict[str, Examples]:
         {name: [artifact] for name, artifact in outputs.items()},
         {
             "span": 2,
+            "window_spans": 1,
             "data_root": str(root),
             "contract": TypeAdapter(DataContract).dump_json(contract).decode(),
             "config": TypeAdapter(ExamplesConfig).dump_json(ExamplesConfig(window_spans=1)).decode(),

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "components", "trainer", "serving")
-SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+FOLDERS = (*PACKAGES, "kubeflow")  # imported as evergreen_kubeflow
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 DOORWAYS = sorted((ROOT / "components").glob("*/component.py"))
 WORK = sorted(set((ROOT / "components").glob("*/*.py")) - set(DOORWAYS))
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base", "core"}
@@ -41,7 +42,7 @@ def packages(path: Path) -> set[str]:
 def test_there_is_something_to_judge() -> None:
     assert len(DOORWAYS) >= 8
     assert len(WORK) > len(DOORWAYS)
-    assert {name_of(path).split("/")[0] for path in SOURCES} == set(PACKAGES)
+    assert {name_of(path).split("/")[0] for path in SOURCES} == set(FOLDERS)
 
 
 @pytest.mark.parametrize("path", WORK, ids=name_of)
@@ -87,6 +88,11 @@ def test_what_ships_alone_imports_nothing_of_the_rest(path: Path) -> None:
         return  # components/trainer is the doorway, not the package
     forbidden = {"tfx", *PACKAGES} - {own}
     assert not forbidden & packages(path)
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if name_of(p).split("/")[0] in PACKAGES], ids=name_of)
+def test_nothing_knows_kubeflow_but_kubeflow(path: Path) -> None:
+    assert not {"evergreen_kubeflow", "kfp", "kfp_server_api"} & packages(path)
 
 
 def test_serving_and_configuration_are_imported_without_tfx() -> None:

@@ -1,0 +1,1 @@
+"""The schema that was frozen and reviewed, as an artifact."""
