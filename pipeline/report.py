@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache
@@ -61,14 +61,17 @@ class Facts:
 
 def write_report(places: Places, run: Run, expected_node_ids: Iterable[str], config_json: str | None) -> Path:
     """Writes the page and returns its path. Writing it again gives the same page."""
-    expected = tuple(expected_node_ids)
-    facts = Facts(run, expected, config_json, gate=gate_verdict(places, run))
-    sections = [section for make in SECTIONS if (section := make(facts))]
+    facts = Facts(run, tuple(expected_node_ids), config_json, gate=gate_verdict(places, run))
     page = places.reports / (re.sub(r"[^\w.-]+|^\.+", "-", run.run_id) or "run") / "index.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    html = _macro("page", pipeline=places.pipeline, run=run, verdict=judge(facts), sections=sections)
-    page.write_text(html, encoding="utf-8")
+    page.write_text(render(facts, places.pipeline), encoding="utf-8")
     return page
+
+
+def render(facts: Facts, pipeline: str, without: Container[SectionMaker] = ()) -> str:
+    """The page as HTML that stands alone; `without` are sections for which the engine has pages of its own."""
+    sections = [section for make in SECTIONS if make not in without and (section := make(facts))]
+    return str(_macro("page", pipeline=pipeline, run=facts.run, verdict=judge(facts), sections=sections))
 
 
 def judge(facts: Facts) -> Verdict:
@@ -158,7 +161,9 @@ def configuration(facts: Facts) -> Section | None:
     return Section("Configuration", _macro("configuration", text=text))
 
 
-SECTIONS: list[Callable[[Facts], Section | None]] = [
+SectionMaker = Callable[[Facts], Section | None]
+
+SECTIONS: list[SectionMaker] = [
     metrics,
     data,
     gate,

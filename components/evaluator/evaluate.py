@@ -3,6 +3,7 @@
 TFMA does the metrics on every slice; this module gives it the table of what each servable answered.
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import tensorflow_model_analysis as tfma
 
 from components.evaluator.config import EvaluationConfig
 from components.evaluator.intervals import Interval, intervals
+from components.evaluator.roc import roc_curve
 from components.evaluator.score import held_out_facts, score
 from components.evaluator.verdict import Verdict, read_verdict
 
@@ -23,6 +25,7 @@ NEW, BASELINE, POPULARITY = "new", "baseline", "popularity"
 RANK_METRICS = (("recall@10", "RecallAtK", 10), ("recall@100", "RecallAtK", 100), ("ndcg@10", "NDCGAtK", 10))
 SLICES = ("user", "item")
 METRICS_MODULE = "components.evaluator.rank_metrics"
+ROC_NAME = "roc.json"
 
 
 def evaluate(
@@ -34,7 +37,7 @@ def evaluate(
     config: EvaluationConfig,
     output_path: Path,
 ) -> Verdict:
-    """Writes TFMA's results to `output_path` and returns the verdict. Without a baseline, the floors alone decide."""
+    """Writes TFMA's results and the ROC curve to `output_path` and returns the verdict. Without a baseline, the floors alone decide."""
     new = score(servable_path, eval_files, config.max_examples)
     baseline = score(baseline_path, eval_files, config.max_examples) if baseline_path else None
     facts = held_out_facts(eval_files, config.max_examples)
@@ -50,6 +53,8 @@ def evaluate(
             | beam.Create([rows], reshuffle=False)
             | tfma.ExtractEvaluateAndWriteResults(eval_config=eval_config, output_path=str(output_path))
         )
+    curve = roc_curve(table["is_strongest"].to_numpy(), table["new_strongest"].to_numpy())
+    (output_path / ROC_NAME).write_text(json.dumps(curve))
     return read_verdict(output_path, len(table), config, table_intervals(table, config))
 
 
