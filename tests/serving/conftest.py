@@ -1,4 +1,4 @@
-"""Small real SavedModels, and a real server over them.
+"""Small real SavedModels, a real server over them, and the stores that a registry may be in.
 
 Every answer of a model carries its *mark*, in strings and numbers, so that a test sees which version spoke.
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from postgres_server import PostgresServer, running_server
 
 from serving.client import Client
+from serving.registry import Registry
 from serving.server import RunningServer, ServerConfig, start
 
 USERS = {"ann": [3, 1], "bob": [2, 4], "cäcilie": [1, 2]}  # user → the numbers of two items
@@ -176,3 +179,31 @@ def steady_client(steady_server: RunningServer) -> Iterator[Client]:
     """A client of the steady server, both protocols."""
     with Client("127.0.0.1", steady_server.port, steady_server.rest_api_port) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL server for all tests that want one."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """An empty PostgreSQL database, owned by the role of the URL."""
+    return postgres_server.database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def registry_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of each kind: what holds for a registry holds in both."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres_url")
+    return Registry.at(tmp_path / "deep" / "registry.sqlite").url
+
+
+@pytest.fixture
+def registry(registry_url: str) -> Registry:
+    """An empty registry whose clock goes 1, 2, 3, …"""
+    ticks = count(1)
+    return Registry(registry_url, now=lambda: float(next(ticks)))

@@ -1,24 +1,14 @@
-"""The registry: states, rollback, recovery, spans, audit, and what happens when several processes write."""
+"""The registry in either store: states, rollback, recovery, spans, audit, and what is kept of values."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import threading
-from itertools import count
-from pathlib import Path
 
 import pytest
 
 from serving.errors import RegistryError
 from serving.registry import Registry
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    """An empty registry whose clock goes 1, 2, 3, …"""
-    ticks = count(1)
-    return Registry.at(tmp_path / "deep" / "registry.sqlite", now=lambda: float(next(ticks)))
 
 
 def push(registry: Registry, version: int) -> None:
@@ -58,6 +48,25 @@ def test_what_is_written_is_read_back_by_another_connection(registry: Registry) 
     assert (version.uri, version.state, version.created_at) == ("/models/10", "live", 1.0)
     assert version.manifest == {"a": [1, {"b": None}]}
     assert (version.metrics, version.verdict) == ({"recall@10": 0.25}, {"why": "größer"})
+
+
+def test_numbers_are_kept_to_the_last_digit(registry_url: str) -> None:
+    registry = Registry(registry_url, now=lambda: 1_763_000_000.123456)
+    registry.begin_push(2**62 + 1, "", {}, {"recall": 0.1 + 0.2}, {})  # more than 32 bits, and more than a double has
+    version = registry.get(2**62 + 1)
+    assert (version.created_at, version.metrics) == (1_763_000_000.123456, {"recall": 0.30000000000000004})
+
+
+def test_what_is_no_number_is_kept_as_null(registry: Registry) -> None:
+    nan, infinity = float("nan"), float("inf")  # an interval over no examples, a distance from nothing
+    registry.begin_push(
+        10, "", {"a": {"b": [nan, 1.5]}}, {"auc": nan}, {"low": -infinity, "rows": ({"high": infinity},)}
+    )
+    version = registry.get(10)
+    assert (version.manifest, version.metrics) == ({"a": {"b": [None, 1.5]}}, {"auc": None})
+    assert version.verdict == {"low": None, "rows": [{"high": None}]}
+    registry.record_span(1, "quarantined", {"figure": nan, "sentence": "a\x00b \ud800 größer"}, "run")
+    assert registry.spans()[0].verdict == {"figure": None, "sentence": "a\x00b \ud800 größer"}
 
 
 def test_withdraw_goes_back_to_the_newest_retired_that_was_not_withdrawn(registry: Registry) -> None:
@@ -145,45 +154,15 @@ def test_the_audit_tells_who_when_why_from_and_to(registry: Registry) -> None:
     assert (last.from_version, last.to_version) == (11, 10)
 
 
-def test_many_writers_lose_nothing_and_leave_one_live_version(tmp_path: Path) -> None:
-    url = Registry.at(tmp_path / "registry.sqlite").url
-    refused: list[int] = []
-
-    def write(first: int) -> None:
-        mine = Registry(url)  # its own connections, as another process would have
-        for version in range(first, first + 40, 4):
-            mine.begin_push(version, "", {}, {}, {})
-            try:
-                mine.finish_push(version, "writer", "race")
-            except RegistryError:  # a higher version went live in between
-                refused.append(version)
-
-    threads = [threading.Thread(target=write, args=(first,)) for first in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    found = states(Registry(url))
-    assert sorted(found) == list(range(1, 41))  # four writers with ten versions each
-    assert [version for version, state in found.items() if state == "live"] == [40]
-    assert sorted(v for v, state in found.items() if state == "pushing") == sorted(refused)
-
-
 def test_the_store_itself_refuses_a_second_live_version(registry: Registry) -> None:
     push(registry, 10)
     registry.begin_push(11, "/models/11", {}, {}, {})
     with (
-        pytest.raises(RegistryError, match="UNIQUE constraint failed"),
+        pytest.raises(RegistryError, match=r"(?i)unique constraint"),
         registry._transaction(write=True) as tx,
     ):
         tx.exec_driver_sql("UPDATE versions SET state = 'live' WHERE version = 11")
     assert registry.live().version == 10
-
-
-def test_a_file_that_is_no_registry_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("this is not a database, it is a text of some length " * 20)
-    with pytest.raises(RegistryError, match="cannot be used: file is not a database"):
-        Registry.at(tmp_path / "notes.txt").live()
 
 
 def test_the_registry_needs_no_tensorflow() -> None:
