@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from components.errors import EvergreenError
+from pipeline.cluster_config import REGISTRY_VARIABLE
 from pipeline.console import table
-from pipeline.places import Places
+from pipeline.places import Places, withdrawn_beside
 
 
 def places_of(pipeline: str | None) -> Places:
@@ -30,6 +31,7 @@ def places_of(pipeline: str | None) -> Places:
     return Places(home, found[0])
 
 
+registry_option = click.option("--registry-url", envvar=REGISTRY_VARIABLE, help="On a cluster: SQLAlchemy's URL.")
 pipeline_option = click.option("--pipeline", help="Name of the pipeline; not needed when there is only one.")
 
 
@@ -92,8 +94,9 @@ def models() -> None:
 
 
 @models.command("list")
+@registry_option
 @pipeline_option
-def models_list(pipeline: str | None) -> None:
+def models_list(registry_url: str | None, pipeline: str | None) -> None:
     """One line per pushed version, the newest first."""
     rows = [
         (
@@ -101,34 +104,39 @@ def models_list(pipeline: str | None) -> None:
             v.state,
             ", ".join(map(str, v.manifest.get("spans", []))),
             *(
-                f"{v.metrics[name]:.4f}" if name in v.metrics else "–"
+                f"{v.metrics[name]:.4f}" if v.metrics.get(name) is not None else "–"
                 for name in ("recall@10", "recall@100", "ndcg@10")
             ),
         )
-        for v in _registry(places_of(pipeline)).versions()
+        for v in _registry(registry_url, pipeline).versions()
     ]
     table(("version", "state", "spans", "recall@10", "recall@100", "ndcg@10"), rows)
 
 
 @cli.command()
 @click.option("--why", default="asked for on the command line", help="Kept in the registry's audit.")
+@click.option("--serving-path", type=click.Path(path_type=Path), help="On a cluster, with --registry-url.")
+@registry_option
 @pipeline_option
-def rollback(why: str, pipeline: str | None) -> None:
+def rollback(why: str, serving_path: Path | None, registry_url: str | None, pipeline: str | None) -> None:
     """Take the live version out of service; the one before it is live again."""
     from serving.releases import rollback as roll_back
 
-    places = places_of(pipeline)
-    gone, live = roll_back(_registry(places), places.serving, places.withdrawn, getpass.getuser(), why)
+    if (registry_url is None) != (serving_path is None):
+        raise EvergreenError("--registry-url and --serving-path go together: which version is live, and its files")
+    serving = serving_path or places_of(pipeline).serving
+    registry = _registry(registry_url, pipeline)
+    gone, live = roll_back(registry, serving, withdrawn_beside(serving), _who(), why)
     click.echo(f"version {gone.version} is withdrawn; version {live.version} is live")
 
 
 @cli.command()
+@registry_option
 @pipeline_option
-def spans(pipeline: str | None) -> None:
+def spans(registry_url: str | None, pipeline: str | None) -> None:
     """What became of each span: pending, learned, quarantined."""
-    rows = [
-        (str(s.span), s.state, "; ".join(s.verdict.get("reasons", []))) for s in _registry(places_of(pipeline)).spans()
-    ]
+    known = _registry(registry_url, pipeline).spans()
+    rows = [(str(s.span), s.state, "; ".join(s.verdict.get("reasons", []))) for s in known]
     table(("span", "state", "why"), rows)
 
 
@@ -185,12 +193,23 @@ def without_id_domains(schema_text: str) -> str:
     return text_format.MessageToString(frozen)
 
 
-def _registry(places: Places):  # type: ignore[no-untyped-def]  # Registry, imported late: it costs 0.4 s
+def _registry(url: str | None, pipeline: str | None):  # type: ignore[no-untyped-def]  # Registry costs 0.4 s: late
     from serving.registry import Registry
 
+    if url:
+        return Registry(url)
+    places = places_of(pipeline)
     if not places.registry.exists():
         raise EvergreenError(f"no registry at {places.registry}; run the pipeline once: evergreen run --config …")
     return Registry.at(places.registry)
+
+
+def _who() -> str:
+    """For the audit: who asks. A pod's user may have no name."""
+    try:
+        return getpass.getuser()
+    except KeyError:
+        return f"user {os.getuid()}"
 
 
 def add_plugged_in_commands() -> None:

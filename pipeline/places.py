@@ -25,6 +25,11 @@ def project_root() -> Path:
     return checkout if (checkout / "setup.py").exists() else Path.cwd()
 
 
+def withdrawn_beside(serving: Path) -> Path:
+    """Where a rollback takes versions out of `serving`: a folder of the same file system, so that a rename does."""
+    return serving.parent / "withdrawn"
+
+
 @dataclass(frozen=True)
 class Destination:
     """Where a run ships to: the registry (SQLAlchemy URL), the folder of servables and that of their releases."""
@@ -77,8 +82,7 @@ class Places:
 
     @property
     def withdrawn(self) -> Path:
-        """Beside `serving`, not in it: a rollback renames folders, which takes one file system."""
-        return self.root / "serving" / "withdrawn"
+        return withdrawn_beside(self.serving)
 
     @property
     def reports(self) -> Path:

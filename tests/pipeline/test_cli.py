@@ -64,7 +64,7 @@ def cells(table: str) -> list[list[str]]:
 def test_help_names_every_command(tmp_path: Path) -> None:
     done = evergreen(tmp_path, "--help")
     assert done.returncode == 0, done.stderr
-    for command in ("run", "runs", "models", "rollback", "spans", "serve", "schema"):
+    for command in ("run", "runs", "models", "rollback", "spans", "serve", "schema", "kubeflow"):
         assert f"\n  {command} " in done.stdout
 
 
@@ -107,6 +107,22 @@ def test_rollback_goes_back_once_and_says_why_it_cannot_twice(home: Path) -> Non
     assert (home / "tiny" / "serving" / "withdrawn" / "200" / "saved_model.pb").is_file()
     assert "nothing to go back to: 100" in refused(evergreen(home, "rollback"))
     assert registry.live().version == 100
+
+
+def test_on_a_cluster_the_registry_is_named_by_its_url(home: Path) -> None:
+    """As the rollback job runs it: no EVERGREEN_HOME has a pipeline there, and no pipeline is named."""
+    url = f"--registry-url=sqlite:///{home / 'tiny' / 'registry.sqlite'}"
+    elsewhere = home / "nothing"
+    elsewhere.mkdir()
+    assert [row[:2] for row in cells(evergreen(elsewhere, "models", "list", url).stdout)] == [
+        ["200", "live"],
+        ["100", "retired"],
+    ]
+    assert "go together" in refused(evergreen(elsewhere, "rollback", url))
+    done = evergreen(elsewhere, "rollback", url, "--serving-path", str(home / "tiny/serving/recommender"))
+    assert done.stdout == "version 200 is withdrawn; version 100 is live\n", done.stderr
+    assert (home / "tiny/serving/withdrawn/200/saved_model.pb").is_file()
+    assert [row[:2] for row in cells(evergreen(elsewhere, "spans", url).stdout)][1] == ["2", "pending"]
 
 
 def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:
