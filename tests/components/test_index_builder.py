@@ -267,6 +267,17 @@ def test_an_index_that_misses_the_bar_is_replaced_by_exact_search():
     np.testing.assert_allclose(products, own, atol=1e-4)
 
 
+def test_the_same_embeddings_give_the_same_index():
+    rng = np.random.default_rng(0)
+    embeddings = rng.normal(size=(2000, 16)).astype(np.float32)
+    queries = rng.normal(size=(50, 16)).astype(np.float32)
+    config = IndexConfig(top_k=5, num_candidates=20, hashing_above_items=256, num_leaves=40, min_recall=0.5)
+    once, again = (ScannIndex(embeddings, queries, config) for _ in range(2))
+    assert once.kind != "ScaNN, exact"
+    assert (once.kind, once.recall) == (again.kind, again.recall)
+    np.testing.assert_array_equal(once.search(tf.constant(queries))[0], again.search(tf.constant(queries))[0])
+
+
 def test_similar_items_never_returns_the_item_itself(small, large):
     for packed in (small, large):
         found = packed.ask("similar_items", item_id=packed.ids[:40]).item_ids
