@@ -7,7 +7,14 @@ from trainer.features import STRICT
 
 REGISTRY_VARIABLE = "EVERGREEN_REGISTRY_URL"
 EVERY_COMPONENT = "default"
-IN_THE_POD: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
+
+
+# The last: without it TFX packs a distribution of itself before each Beam step, for workers that there are none of.
+IN_ONE_PROCESS: tuple[str, ...] = (
+    "--direct_running_mode=in_memory",
+    "--direct_num_workers=1",
+    "--sdk_container_image=none",
+)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -63,7 +70,7 @@ class ClusterConfig:
     secrets: tuple[Secret, ...] = ()
     resources: dict[str, Resources] = Field(default_factory=dict)  # by component; "default" for all others
     # Beam's arguments by component; "default" for all others. Unlike the top's, these are for the cluster.
-    beam_pipeline_args: dict[str, tuple[str, ...]] = Field(default_factory=lambda: {EVERY_COMPONENT: IN_THE_POD})
+    beam_pipeline_args: dict[str, tuple[str, ...]] = Field(default_factory=lambda: {EVERY_COMPONENT: IN_ONE_PROCESS})
     beam_scratch: str | None = None  # where Beam workers outside the pod and the pod itself both read and write
     schedule: str = "0 30 2 * * *"  # cron of six fields, seconds first: every day at 02:30
 

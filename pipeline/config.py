@@ -13,7 +13,7 @@ from components.evaluator.config import EvaluationConfig
 from components.index_builder.config import IndexConfig
 from components.interaction_example_gen.contract import DataContract, ExamplesConfig
 from components.servable_validator.config import ValidatorConfig
-from pipeline.cluster_config import ClusterConfig
+from pipeline.cluster_config import IN_ONE_PROCESS, ClusterConfig
 from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import STRICT
 
@@ -37,7 +37,7 @@ class PipelineConfig:
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     validator: ValidatorConfig = Field(default_factory=lambda: ValidatorConfig())
     kubeflow: ClusterConfig = Field(default_factory=lambda: ClusterConfig())
-    beam_pipeline_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
+    beam_pipeline_args: tuple[str, ...] = IN_ONE_PROCESS
 
     @property
     def model(self) -> ModelConfig:

@@ -37,7 +37,10 @@ def evaluate(
     config: EvaluationConfig,
     output_path: Path,
 ) -> Verdict:
-    """Writes TFMA's results and the ROC curve to `output_path` and returns the verdict. Without a baseline, the floors alone decide."""
+    """Writes TFMA's results and the ROC curve to `output_path`; returns the verdict.
+
+    Without a baseline, the floors alone decide.
+    """
     new = score(servable_path, eval_files, config.max_examples)
     baseline = score(baseline_path, eval_files, config.max_examples) if baseline_path else None
     facts = held_out_facts(eval_files, config.max_examples)

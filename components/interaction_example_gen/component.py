@@ -35,7 +35,7 @@ def InteractionExampleGen(
     fingerprint: Parameter[str],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Examples of the `window_spans` spans that end with `span`: splits `train` and `eval`, and `summary.json` beside them.
+    """Examples of the `window_spans` spans up to `span`: splits `train` and `eval`, and `summary.json` beside them.
 
     `contract` and `config` are the JSON of DataContract and ExamplesConfig. `fingerprint` (files.fingerprint) is not
     read: it makes the cache know when the data changed. `catalog` and `users` have one split, `all`.

@@ -106,8 +106,18 @@ def user_files(data_root: str, contract: DataContract) -> list[SourceFile]:
 
 
 def _match(data_root: str, glob: str) -> list[FileMetadata]:
-    """Files below the root that match, by path; hidden ones and markers (`.x`, `_SUCCESS`) are not data."""
-    found = FileSystems.match([posixpath.join(data_root, glob)])[0].metadata_list
+    """Files below the root that match, by path; hidden ones and markers (`.x`, `_SUCCESS`) are not data.
+
+    Raises DataError when the store is unknown, or refuses.
+    """
+    pattern = posixpath.join(data_root, glob)
+    try:
+        found = FileSystems.match([pattern])[0].metadata_list
+    except Exception as error:  # each of Beam's file systems raises its own
+        raise DataError(
+            f"{pattern!r} cannot be listed: {error}. Correct data_root, or let this process read it: credentials, "
+            "a mounted volume (on Kubeflow: kubeflow.secrets, kubeflow.volumes)"
+        ) from error
     return sorted(
         (meta for meta in found if not posixpath.basename(meta.path).startswith((".", "_"))),
         key=lambda m: m.path,

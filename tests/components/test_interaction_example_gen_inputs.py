@@ -202,6 +202,14 @@ def test_a_missing_span_names_those_that_exist(tmp_path: Path) -> None:
         catalog_files(root, contract)
 
 
+@pytest.mark.parametrize("root", ["lake://bucket/log", "s3://bucket/log"])
+def test_a_store_that_cannot_be_listed_is_told(root):
+    """An unknown scheme, and one without credentials here."""
+    contract = DataContract(interactions=InteractionsContract(types={"view": 1.0}))
+    with pytest.raises(DataError, match=rf"'{root}/.*cannot be listed: .*data_root.*kubeflow\.secrets"):
+        existing_spans(root, contract)
+
+
 def test_the_window() -> None:
     assert window_spans(5, 3) == (3, 4, 5)
     assert window_spans(1, 4) == (0, 1)
