@@ -3,10 +3,10 @@ SHELL := bash
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo serve test lint format lock bench clean
+.PHONY: help setup demo serve test lint format lock kubeflow bench clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock setup.py setup.sh
 	@./setup.sh
@@ -24,7 +24,7 @@ test: $(READY) lint ## lint, then every test
 
 lint: $(READY) ## ruff, mypy, import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
-	@$(BIN)/mypy
+	@$(BIN)/mypy && $(BIN)/mypy --explicit-package-bases kubeflow/*.py
 	@$(BIN)/lint-imports --no-cache | tail -n 12
 
 format: $(READY) ## rewrite the code as lint wants it
@@ -32,6 +32,9 @@ format: $(READY) ## rewrite the code as lint wants it
 
 lock: ## resolve requirements.lock anew (needs uv)
 	uv pip compile --quiet --python-version 3.10 --extra dev setup.py -o requirements.lock
+
+kubeflow: $(READY) ## compile the package, run it as a cluster would, compare with a local run
+	@$(BIN)/python -m tests.kubeflow.conformance
 
 bench: $(READY) ## seconds per component beside the sum of pure work
 	@$(BIN)/python benchmarks/pipeline_time.py

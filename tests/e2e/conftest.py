@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.story import story  # noqa: F401  a fixture
+
 SET_A = [f"a{number:02}" for number in range(17)]
 SET_B = [f"b{number:02}" for number in range(12)]
 UNTOUCHED = "x99"
