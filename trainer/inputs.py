@@ -51,7 +51,11 @@ def read_sequences(
     batch_size_users: int,
     shuffle_seed: int | None = None,
 ) -> tf.data.Dataset:
-    """Batches of padded sequences, kept in memory after the first pass; shuffled anew each epoch when seeded."""
+    """Batches of padded sequences, kept in memory after the first pass; shuffled anew each epoch when seeded.
+
+    Several workers deal the users of each batch among them, so they learn from what one would. The price: each reads
+    and keeps them all.
+    """
     spec = transform.transformed_feature_spec()
 
     def parse(serialized: tf.Tensor) -> Batch:
@@ -63,7 +67,10 @@ def read_sequences(
         dataset = dataset.shuffle(50_000, seed=shuffle_seed, reshuffle_each_iteration=True)
     padding = {name: tf.zeros([], spec.dtype) for name, spec in dataset.element_spec.items()}
     padding[TIMESTAMPS_KEY] = tf.constant(NEVER, tf.int64)
-    return dataset.padded_batch(batch_size_users, padding_values=padding).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.padded_batch(batch_size_users, padding_values=padding).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return dataset.with_options(options)
 
 
 def dense_sequences(

@@ -14,6 +14,7 @@ import tensorflow_recommenders as tfrs
 
 from trainer.catalog import Catalog
 from trainer.config import ModelConfig
+from trainer.distribution import share
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY
 from trainer.inputs import Batch, history_lengths
 from trainer.losses import full_softmax_loss, mixed_sampling_probability
@@ -38,7 +39,9 @@ class Recommender(tfrs.Model):
         self.query_tower = QueryTower(config, {name: len(ids) for name, ids in side_vocabularies.items()})
         self.ranking_head = RankingHead(config.trainer.embedding_dim, config.trainer.dropout)
         self.retrieval_task = tfrs.tasks.Retrieval(temperature=config.trainer.temperature, remove_accidental_hits=True)
-        self.ranking_task = tfrs.tasks.Ranking(loss=tf.keras.losses.BinaryCrossentropy(from_logits=True))
+        self.ranking_task = tfrs.tasks.Ranking(
+            loss=tf.keras.losses.BinaryCrossentropy(from_logits=True, reduction=tf.keras.losses.Reduction.SUM)
+        )
 
     def target_queries(self, batch: Batch, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Query embedding of every target of a batch: item embeddings [B, L, D] → [T, D], in row-major order.
@@ -61,7 +64,11 @@ class Recommender(tfrs.Model):
         return self.candidate_tower(tf.range(self.catalog.size + 1, dtype=tf.int64), training=training)
 
     def compute_loss(self, batch: Batch, training: bool = False) -> tf.Tensor:
-        """Retrieval loss plus the weighted ranking loss of one batch: scalar."""
+        """Retrieval loss plus the weighted ranking loss of one batch: scalar.
+
+        Both are means over the targets of the batch. Of several replicas, each returns its part of the mean over the
+        targets of all their batches: the parts add up (trainer.distribution.share).
+        """
         target = batch[IS_TARGET_KEY] & (batch["item_rows"] > 0)
         batch = {**batch, IS_TARGET_KEY: target}
         positives = tf.boolean_mask(batch["item_rows"], target)
@@ -71,10 +78,12 @@ class Recommender(tfrs.Model):
         retrieval_loss, queries, candidates = retrieve(batch, positives, weights, training)
         # The head reads the towers but does not pull at them: retrieval stays what the retrieval loss makes it.
         logits = self.ranking_head(tf.stop_gradient(queries), tf.stop_gradient(candidates), training=training)
-        # [T, 1]: Keras then takes the mean over T, which is 0 and not NaN for a batch without a target.
         labels = tf.cast(types == self._strongest_row, tf.float32)[:, tf.newaxis]
-        ranking_loss = self.ranking_task(labels=labels, predictions=logits[:, tf.newaxis])
-        return retrieval_loss + self.config.trainer.ranking_weight * ranking_loss
+        num_targets = tf.cast(tf.size(positives), tf.float32)
+        ranking_loss = self.ranking_task(labels=labels, predictions=logits[:, tf.newaxis])  # a sum; [T, 1] for Keras
+        ranking_loss = tf.math.divide_no_nan(ranking_loss, num_targets)
+        retrieval_share, ranking_share = tf.unstack(share(tf.stack([tf.reduce_sum(weights), num_targets])))
+        return retrieval_share * retrieval_loss + self.config.trainer.ranking_weight * ranking_share * ranking_loss
 
     def _full_retrieval(
         self, batch: Batch, positives: tf.Tensor, weights: tf.Tensor, training: bool

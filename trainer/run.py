@@ -3,13 +3,16 @@
 import logging
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from trainer.catalog import Catalog, vocabulary
-from trainer.features import IS_TARGET_KEY
+from trainer.distribution import strategy, worker_index
+from trainer.features import IS_TARGET_KEY, STRICT
 from trainer.inputs import RowLookup, read_sequences
 from trainer.metrics import ndcg_at_k, rank_of_target, recall_at_k
 from trainer.model import Recommender
@@ -19,7 +22,8 @@ from trainer.warm_start import warm_start
 log = logging.getLogger("evergreen.trainer")
 
 
-class FnArgs(Protocol):
+@dataclass(kw_only=True, config=STRICT)
+class FnArgs:
     """The part of TFX's `FnArgs` that is used. `custom_config` holds, beside TFX's own:
 
     config                    ModelConfig as JSON
@@ -36,13 +40,28 @@ class FnArgs(Protocol):
     custom_config: dict[str, Any]
 
 
+FN_ARGS = TypeAdapter(FnArgs)
+
+
 def run_fn(fn_args: FnArgs) -> None:
-    """Trains the two towers and the ranking head together and saves them to `serving_model_dir`.
+    """Trains the two towers and the ranking head together; the chief saves them to `serving_model_dir`.
+
+    The same seed and inputs give the same weights, to the last bit on CPUs with as many threads. On GPUs, and over
+    different numbers of threads, sums are taken in another order; `TF_DETERMINISTIC_OPS=1` fixes it for GPUs.
 
     Raises:
       ValueError: there is nothing to learn from, or the loss is not finite.
     """
+    model = train(fn_args)
+    if worker_index(model.distribute_strategy) == 0:
+        catalog_transform_graph = fn_args.custom_config["catalog_transform_output"]
+        save(model, Path(fn_args.serving_model_dir), fn_args.transform_output, catalog_transform_graph)
+
+
+def train(fn_args: FnArgs) -> Recommender:
+    """`run_fn` without the saving: on every worker, the same model."""
     convert_no_keras_to_graphs()
+    place = strategy()
     custom = fn_args.custom_config
     config = CONFIG.validate_json(custom["config"])
     tf.keras.utils.set_random_seed(config.trainer.seed)
@@ -50,39 +69,43 @@ def run_fn(fn_args: FnArgs) -> None:
     catalog_transform = tft.TFTransformOutput(custom["catalog_transform_output"])
     catalog = Catalog.read(custom["catalog_files"], catalog_transform, config.features.item)
     sides = [f for f in config.features.user + config.features.context if f.type != "number"]
-    model = build(config, catalog, {f.name: vocabulary(transform, f.name) for f in sides})
+    with place.scope():
+        model = build(config, catalog, {f.name: vocabulary(transform, f.name) for f in sides})
     if config.trainer.warm_start and custom["production_model"]:
         ledger = warm_start(model, load(Path(custom["production_model"])))
         log.info("warm start: %s", ledger or "no")
     items = RowLookup(catalog.ids, "items")
     types = RowLookup([name.encode() for name in config.features.interaction_types], "types")
-    source = (transform, config.features, items, types, config.trainer.batch_size_users)
-    train = read_sequences(fn_args.train_files, *source, shuffle_seed=config.trainer.seed)
-    validation = read_sequences(fn_args.eval_files, *source)
-    fit(model, train, validation, Path(fn_args.model_run_dir))
-    save(model, Path(fn_args.serving_model_dir), fn_args.transform_output, custom["catalog_transform_output"])
+    source = (transform, config.features, items, types)
+    users = config.trainer.batch_size_users
+    train = read_sequences(
+        fn_args.train_files, *source, users * place.num_replicas_in_sync, shuffle_seed=config.trainer.seed
+    )
+    fit(model, train, read_sequences(fn_args.eval_files, *source, users), Path(fn_args.model_run_dir))
+    return model
 
 
 def fit(model: Recommender, train: tf.data.Dataset, validation: tf.data.Dataset, run_path: Path) -> None:
-    """Trains for the configured epochs; a line of progress, a checkpoint and TensorBoard scalars per epoch."""
-    config = model.config.trainer
+    """Trains for the configured epochs; a line of progress, a checkpoint and TensorBoard scalars per epoch.
+
+    Several workers share each batch of `train`, and the chief does what is done per epoch.
+    """
+    config, place = model.config.trainer, model.distribute_strategy
     targets = sum(int(tf.math.count_nonzero(batch[IS_TARGET_KEY])) for batch in train)
     if not targets:
         raise ValueError("no position is a target: the training split has nothing to learn; see the examples' summary")
     steps = config.epochs * sum(1 for _ in train)
     schedule = tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, alpha=0.1)
-    model.compile(optimizer=tf.keras.optimizers.Adam(schedule))
-    model.fit(
-        train,
-        epochs=config.epochs,
-        verbose=0,
-        callbacks=[
-            tf.keras.callbacks.TerminateOnNaN(),
+    with place.scope():
+        model.compile(optimizer=tf.keras.optimizers.Adam(schedule))
+    callbacks = [tf.keras.callbacks.TerminateOnNaN()]
+    if worker_index(place) == 0:
+        callbacks += [
             Progress(model, validation, targets),
             tf.keras.callbacks.TensorBoard(str(run_path), write_graph=False),
             tf.keras.callbacks.ModelCheckpoint(str(run_path / "checkpoints" / "latest"), save_weights_only=True),
-        ],
-    )
+        ]
+    model.fit(train, epochs=config.epochs, verbose=0, callbacks=callbacks)
     if not all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in model.trainable_variables):
         raise ValueError(
             f"the loss became infinite or not a number; lower learning_rate (now {config.learning_rate}) "
