@@ -132,13 +132,14 @@ def test_a_second_run_of_a_span_is_cached_until_something_changed(cluster: Clust
     assert other["production-model"].state == "CACHED"
 
 
-def test_a_registry_without_its_secret_is_told(cluster: Cluster, planted: Planted) -> None:
+def test_a_registry_that_does_not_answer_is_told(cluster: Cluster, planted: Planted) -> None:
     backend = Backend(cluster.backend.store, {"evergreen-registry": {"url": "postgresql://nobody@127.0.0.1:1/none"}})
     done = backend.run(cluster_package(cluster), bad_parameters(cluster, planted))
     backend.close()
-    assert [task.state for task in done.values()] == ["FAILED"]
-    assert "error: " in done["snapshot"].log
-    assert "Traceback" not in done["snapshot"].log
+    *_, last = done.values()
+    assert (last.name, last.state) == ("snapshot", "FAILED")
+    assert "error: the registry postgresql://nobody@127.0.0.1:1/none cannot be used" in last.log
+    assert "Traceback" not in last.log
 
 
 def cluster_package(cluster: Cluster) -> Path:

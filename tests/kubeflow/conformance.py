@@ -124,7 +124,10 @@ def load_with_later_kfp(package: Path) -> None:
 
 
 def show(task: Task) -> None:
-    print(f"  {'✓' if task.state != 'FAILED' else '✗'} {task.name:<26}{task.seconds:7.1f} s", flush=True)
+    print(
+        f"  {'✓' if task.state != 'FAILED' else '✗'} {task.name:<26}{task.seconds:7.1f} s {task.peak_gib:6.2f} GiB",
+        flush=True,
+    )
 
 
 def say(line: str) -> None:

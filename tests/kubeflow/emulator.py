@@ -42,11 +42,14 @@ class BackendError(Exception):
 
 @dataclass
 class Task:
-    """What became of one task. `artifacts` by output key, as MLMD keeps them; `log` is what the pod printed."""
+    """What became of one task. `artifacts` by output key, as MLMD keeps them; `log` is what the pod printed; `peak_gib`
+    is the most memory that it held (resident, with what it shares with its node).
+    """
 
     name: str
     state: str
     seconds: float = 0.0
+    peak_gib: float = 0.0
     log: str = ""
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -86,8 +89,8 @@ class Backend:
                     return done
         return done
 
-    def run_pod(self, pod: Path, command: list[str], environment: dict[str, str]) -> tuple[int, str]:
-        """Runs a command to its end: the exit code, and what it printed."""
+    def run_pod(self, pod: Path, command: list[str], environment: dict[str, str]) -> tuple[int, float, str]:
+        """Runs a command to its end: the exit code, the peak of its memory in GiB, and what it printed."""
         if command[:3] != ["python", "-m", "evergreen_kubeflow.entrypoint"]:
             raise BackendError(f"no such program in the image: {command[:3]}")
         self.start()
@@ -98,7 +101,8 @@ class Backend:
         self._pods.stdin.flush()
         if not (answer := self._pods.stdout.readline()):
             raise BackendError("the cluster's node is gone; see what it printed")
-        return int(answer), (pod / "log").read_text(errors="replace")
+        code, peak_kib = map(int, answer.split())
+        return code, peak_kib / 2**20, (pod / "log").read_text(errors="replace")
 
     def start(self) -> None:
         """Brings the node up, unless it is; returns when it can run pods."""
@@ -160,7 +164,7 @@ class _Step:
         key = self._cache_key(inputs)
         if self.task.get("cachingOptions", {}).get("enableCache") and key in self.backend.cache:
             hit = self.backend.cache[key]
-            return Task(self.name, "CACHED", time.perf_counter() - started, "", hit.artifacts, hit.parameters)
+            return Task(self.name, "CACHED", time.perf_counter() - started, 0.0, "", hit.artifacts, hit.parameters)
         folder = f"{self.uri_root}/{self.name}/{uuid.uuid4()}"
         declared = self.component.get("outputDefinitions", {})
         artifacts = {k: spec["artifactType"] for k, spec in declared.get("artifacts", {}).items()}
@@ -237,12 +241,12 @@ class _Step:
             for secret in self.platform.get("secretAsEnv", ())
             for pair in secret["keyToEnv"]
         }
-        code, log = self.backend.run_pod(pod, command, environment)
+        code, peak, log = self.backend.run_pod(pod, command, environment)
         if code:
             shutil.rmtree(pod)
-            return Task(self.name, "FAILED", log=log)
+            return Task(self.name, "FAILED", peak_gib=peak, log=log)
         written = json.loads((pod / self.backend.output_file.lstrip("/")).read_text())
-        task = Task(self.name, "SUCCEEDED", log=log, parameters=written.get("parameterValues", {}))
+        task = Task(self.name, "SUCCEEDED", peak_gib=peak, log=log, parameters=written.get("parameterValues", {}))
         for key in outputs:
             uri = executor_input["outputs"]["artifacts"][key]["artifacts"][0]["uri"]
             told = (written.get("artifacts", {}).get(key, {}).get("artifacts") or [{}])[0]

@@ -1,6 +1,6 @@
 """The node of the emulated cluster: a process that has imported TFX once, and forks for every pod.
 
-    python tests/kubeflow/pods.py     says "ready"; a JSON line in: pod, args, environment; a line out: exit code
+    python tests/kubeflow/pods.py     says "ready"; a JSON line in: pod, args, environment; a line out: exit code, peak
 
 A pod's standard output and error go to `<pod>/log`. It sees a working folder and a home of its own, and of the
 environment only what it is given.
@@ -38,8 +38,8 @@ def main() -> None:
         child = os.fork()
         if not child:
             os._exit(run(**request))
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), file=answers, flush=True)
+        _, status, used = os.wait4(child, 0)
+        print(os.waitstatus_to_exitcode(status), used.ru_maxrss, file=answers, flush=True)
 
 
 def run(pod: str, args: list[str], environment: dict[str, str]) -> int:
