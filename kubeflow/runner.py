@@ -2,8 +2,8 @@
 
     evergreen kubeflow compile --config examples/movielens/config.yaml --output package.yaml
 
-It is also a `--pipeline-path` for `tfx pipeline compile --engine=vertex`, which is the only engine of TFX 1.16 that
-still knows this compiler; `--engine=kubeflow` imports a runner that TFX has removed.
+It is also a `--pipeline-path` for `tfx pipeline compile --engine=vertex`, the only engine of TFX 1.16 that still knows
+this compiler: it leaves `package.yaml` in the working folder. `--engine=kubeflow` imports a runner that TFX removed.
 """
 
 from __future__ import annotations
