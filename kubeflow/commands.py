@@ -51,7 +51,7 @@ def compile_(config_path: Path, output: Path) -> None:
 @package_option
 @click.option("--span", type=int, help="The newest span to read; by default the newest that has files.")
 @click.option("--window", "window_spans", type=int, help="How many spans; by default as the package was compiled.")
-@click.option("--cause", help="Why it runs, kept in the run's report.")
+@click.option("--cause", help="Why it runs, kept among the run's parameters.")
 @click.option("--data-root", help="Reads the data from here instead of kubeflow.data_root.")
 @click.option("--serving-path", help="Pushes models here instead of kubeflow.serving_path.")
 @click.option("--releases-path", help="Keeps releases here instead of kubeflow.releases_path.")

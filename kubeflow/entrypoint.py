@@ -108,7 +108,7 @@ def run_node(
         written = executor_output(wanted.get("artifacts", {}), outputs, values)
     target = root / wanted["outputFile"].lstrip("/")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(written))
+    target.write_text(json.dumps(written, allow_nan=False))  # the backend refuses NaN
 
 
 def make_folders(outputs: Mapping[str, Sequence[Any]]) -> None:

@@ -106,7 +106,7 @@ def executor_output(
 
 
 def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
-    """Properties, declared and custom, as the backend takes them: JSON without null, which it dies on."""
+    """Properties, declared and custom, as the backend takes them: JSON without null and NaN, which it dies on."""
     message, plain = artifact.mlmd_artifact, {}
     for properties in (message.properties, message.custom_properties):
         for key, value in properties.items():
@@ -115,7 +115,7 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
                 plain[key] = artifact.get_json_value_custom_property(key)
             elif kind:
                 plain[key] = getattr(value, kind)
-    return {key: value for key, value in plain.items() if value is not None}
+    return {key: value for key, value in plain.items() if value is not None and value == value}
 
 
 def _read(given: Mapping[str, Any], cls: type[Artifact], root: Path) -> Artifact:

@@ -12,7 +12,7 @@ from pipeline.console import WIDTH
 
 GOOD = ("SUCCEEDED", "SKIPPED", "CACHED")
 # Every Argo node is a "task" of a run: next to ours are the workflow itself, the DAG, drivers and executor pods.
-PLUMBING = re.compile(r"root|executor|.+-driver")
+PLUMBING = re.compile(r"(root|executor|.+-driver)(\(\d+\))?")
 
 
 def follow(client: Client, run_id: str, pipeline: str, poll_seconds: float) -> None:

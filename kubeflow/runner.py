@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def cluster_pipeline(config: PipelineConfig) -> Pipeline:
         pushed_model=by_id["Pusher"].outputs["pushed_model"],
         pipeline=config.name,
         run_id="{{$.pipeline_job_uuid}}",
-        config=to_json(config),
+        config=to_json(as_compiled(config)),
     )
     return Pipeline(
         pipeline_name=config.name,
@@ -126,9 +127,14 @@ def cluster_pipeline(config: PipelineConfig) -> Pipeline:
     )
 
 
+def as_compiled(config: PipelineConfig) -> PipelineConfig:
+    """What of the configuration a cluster sees: without the paths of the machine that compiles."""
+    return replace(config, data_root=config.kubeflow.data_root, schema_dir=None)
+
+
 def facts_of(node: BaseNode, cluster: ClusterConfig, shipped: str) -> NodeFacts:
     """What the compiler does not know of a node; `shipped` is the version of the code that its image must hold."""
-    channels = {**node.inputs, **node.outputs}
+    channels, resources = {**node.inputs, **node.outputs}, cluster.resources_of(node.id)
     told = Node(
         id=node.id,
         executor=get_full_name(node.executor_spec.executor_class),
@@ -147,7 +153,7 @@ def facts_of(node: BaseNode, cluster: ClusterConfig, shipped: str) -> NodeFacts:
         command=("python", "-m", "evergreen_kubeflow.entrypoint"),
         args=tuple(args),
         system_types={key: _system_type(channel.type) for key, channel in channels.items()},
-        resources=cluster.resources_of(node.id),
+        resources=replace(resources, retries=0) if node.id == "DataGate" else resources,  # a verdict is no accident
         is_cached=node.id != "Snapshot",
     )
 

@@ -23,7 +23,7 @@ def Snapshot(
     cause: Parameter[str],
     registry_url: Parameter[str],
     contract: Parameter[str],
-) -> OutputDict(span=int, window_spans=int, fingerprint=str, live_version=int):  # type: ignore[valid-type]
+) -> OutputDict(span=int, window_spans=int, fingerprint=str, registry_id=str, live_version=int):  # type: ignore[valid-type]
     """Looks at the data and the registry.
 
     Args:
@@ -42,5 +42,6 @@ def Snapshot(
         "span": seen.span,
         "window_spans": seen.window_spans,
         "fingerprint": seen.fingerprint,
+        "registry_id": seen.registry_id,
         "live_version": seen.live_version,
     }

@@ -40,7 +40,13 @@ def create_nodes(
     shelves = {"serving_path": destination.serving_path, "releases_path": destination.releases_path}
     features = {"features": to_json(config.contract.features())}
 
-    production = ProductionModel(**registry, **shelves, live_version=snapshot.live_version, code_version=code_version)
+    production = ProductionModel(
+        **registry,
+        **shelves,
+        registry_id=snapshot.registry_id,
+        live_version=snapshot.live_version,
+        code_version=code_version,
+    )
     live = production.outputs["production"]
     example_gen = InteractionExampleGen(
         production=live,

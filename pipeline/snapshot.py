@@ -18,6 +18,7 @@ class Snapshot:
     span: the newest span to read.
     window_spans: how many spans to read, `span` the last of them.
     fingerprint: of the files of the window (components.interaction_example_gen.files.fingerprint).
+    registry_id: which registry says so; with a new one, no earlier run's push counts.
     live_version: the version in production, 0 for none.
     """
 
@@ -25,6 +26,7 @@ class Snapshot:
     span: int
     window_spans: int
     fingerprint: str
+    registry_id: str
     live_version: int
 
 
@@ -42,7 +44,7 @@ def take_snapshot(contract: DataContract, data_root: str, registry_url: str, spa
     seen = fingerprint(data_root, contract, window_spans(span, window))
     registry = Registry(registry_url)
     try:
-        live = registry.live()
+        registry_id, live = registry.identity(), registry.live()
     finally:
         registry.close()
     return Snapshot(
@@ -50,5 +52,6 @@ def take_snapshot(contract: DataContract, data_root: str, registry_url: str, spa
         span=span,
         window_spans=window,
         fingerprint=seen,
+        registry_id=registry_id,
         live_version=live.version if live else 0,
     )

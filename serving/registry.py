@@ -17,6 +17,7 @@ In what is kept as JSON (manifest, metrics, verdict) NaN and infinity become nul
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ import sqlalchemy as sa
 
 from serving.errors import RegistryError
 from serving.registry_database import BUSY_TIMEOUT_SECONDS, connect, explain
-from serving.registry_tables import AUDIT, SPANS, VERSIONS
+from serving.registry_tables import AUDIT, IDENTITY, SPANS, VERSIONS
 
 VERSION_STATES = ("pushing", "live", "retired", "withdrawn")
 SPAN_STATES = ("learned", "pending", "quarantined")
@@ -85,6 +86,15 @@ class Registry:
     def at(cls, path: str | Path, now: Callable[[], float] = time.time) -> Registry:
         """The registry in a SQLite file."""
         return cls(f"sqlite:///{Path(path).absolute()}", now)
+
+    def identity(self) -> str:
+        """Which registry this is: 32 hexadecimal digits that no other has, even at the same URL after a fresh start."""
+        with self._transaction(write=True) as tx:
+            known = tx.execute(sa.select(IDENTITY.c.id)).scalar()
+            if known is None:
+                known = uuid.uuid4().hex
+                tx.execute(IDENTITY.insert().values(id=known))
+            return str(known)
 
     def begin_push(
         self,

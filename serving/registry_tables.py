@@ -28,6 +28,9 @@ sa.Index(
     postgresql_where=VERSIONS.c.state == "live",
 )
 
+# One row, for good: which registry this is. Two that are both empty are not the same.
+IDENTITY = sa.Table("identity", METADATA, sa.Column("id", sa.String(32), primary_key=True))
+
 SPANS = sa.Table(
     "spans",
     METADATA,

@@ -19,6 +19,7 @@ def ProductionModel(
     registry_url: Parameter[str],
     serving_path: Parameter[str],
     releases_path: Parameter[str],
+    registry_id: Parameter[str],
     live_version: Parameter[int],
     code_version: Parameter[str],
 ) -> None:
@@ -29,6 +30,7 @@ def ProductionModel(
         registry_url: SQLAlchemy URL of the registry.
         serving_path: folder of the numbered servables.
         releases_path: folder of the numbered releases: trainer and statistics of each pushed version.
+        registry_id: not read: a new registry runs anew what an old one's run left in the cache.
         live_version: what was live when the run was compiled, 0 for nothing. A parameter, because TFX's cache
             sees parameters and not the registry.
         code_version: of the packages. Not read: the first node carries it, so that changed code runs anew everywhere.

@@ -130,6 +130,11 @@ def test_a_second_run_of_a_span_is_cached_until_something_changed(cluster: Clust
     other = cluster.backend.run(cluster_package(cluster), {**bad_parameters(cluster, planted), "window_spans": 1})
     assert other["interaction-example-gen"].state == "SUCCEEDED"
     assert other["production-model"].state == "CACHED"
+    home = cluster.backend.store.parent
+    cluster.backend.secrets = {"evergreen-registry": {"url": f"sqlite:///{home}/new.sqlite"}}
+    new = cluster.backend.run(cluster_package(cluster), bad_parameters(cluster, planted))
+    assert new["production-model"].state == "SUCCEEDED"  # an empty registry is not the one of before the first push
+    assert new["interaction-example-gen"].state == "SUCCEEDED"
 
 
 def test_a_registry_that_does_not_answer_is_told(cluster: Cluster, planted: Planted) -> None:

@@ -245,7 +245,7 @@ class _Step:
         if code:
             shutil.rmtree(pod)
             return Task(self.name, "FAILED", peak_gib=peak, log=log)
-        written = json.loads((pod / self.backend.output_file.lstrip("/")).read_text())
+        written = json.loads((pod / self.backend.output_file.lstrip("/")).read_text(), parse_constant=_refused)
         task = Task(self.name, "SUCCEEDED", peak_gib=peak, log=log, parameters=written.get("parameterValues", {}))
         for key in outputs:
             uri = executor_input["outputs"]["artifacts"][key]["artifacts"][0]["uri"]
@@ -263,6 +263,10 @@ class _Step:
             raise BackendError(f"{self.name}: no value for the output parameters {missing}")
         shutil.rmtree(pod)
         return task
+
+
+def _refused(constant: str) -> None:
+    raise BackendError(f"{constant} is no JSON")
 
 
 def _kept(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """A second opinion on a package: kfp's own loader of a later release, and the schema of its Kubernetes document.
 
-    uv run --no-project --python 3.11 --with kfp==2.14.6 --with kfp-kubernetes==2.14.6 \\
+    uv run --no-project --python 3.10 --with kfp==2.17.0 --with kfp-kubernetes==2.17.0 \\
         python tests/kubeflow/later_kfp.py package.yaml
 
 In an environment of its own, because later releases need protobuf 4 or more and TFX 1.16 has 3.

@@ -23,7 +23,7 @@ from apache_beam.options.pipeline_options import (
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from tfx.utils.dependency_utils import make_beam_dependency_flags
 
-from pipeline.cluster_config import EVERY_COMPONENT, ClusterConfig
+from pipeline.cluster_config import EVERY_COMPONENT, IN_ONE_PROCESS, ClusterConfig
 from pipeline.config import PipelineConfig, read_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,7 +118,8 @@ def test_the_package_gives_each_component_its_own(config: PipelineConfig, tmp_pa
         assert args[executor][args[executor].index("--beam-scratch") + 1] == cluster.beam_scratch
     for executor in ("exec-evaluator", "exec-catalog-statistics-gen"):
         assert "--beam-scratch" not in args[executor]
-        assert args[executor][-2:] == list(cluster.beam_pipeline_args[EVERY_COMPONENT])
+        assert args[executor][args[executor].index("--") + 1 :] == list(cluster.beam_pipeline_args[EVERY_COMPONENT])
+        assert cluster.beam_pipeline_args[EVERY_COMPONENT] == IN_ONE_PROCESS
 
 
 def test_tfx_packs_nothing_that_the_workers_have_already(config: PipelineConfig) -> None:

@@ -87,6 +87,7 @@ def test_metadata_is_json_without_null() -> None:
     model.set_int_custom_property("pushed", 1)
     model.set_json_value_custom_property("curve", [{"recall": 0.5}])
     model.mlmd_artifact.custom_properties["nothing"].SetInParent()
+    model.set_float_custom_property("no figure", float("nan"))
     assert artifact_metadata(model) == {"why": "better", "pushed": 1, "curve": [{"recall": 0.5}]}
 
 

@@ -330,11 +330,27 @@ def test_the_autoscaler_scales_something(resources: tuple[Resource, ...]) -> Non
 
 
 def test_no_pod_is_outside_of_the_default_deny(resources: tuple[Resource, ...]) -> None:
-    (deny,) = [policy for policy in of_kind(resources, "NetworkPolicy") if "ingress" not in policy["spec"]]
+    policies = of_kind(resources, "NetworkPolicy")
+    (deny,) = [policy for policy in policies if not {"ingress", "egress"} & set(policy["spec"])]
     assert deny["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    assert "egress" not in deny["spec"]
     covered = selected(resources, deny["spec"]["podSelector"]["matchLabels"])
     assert len(covered) == len(list(pods(resources)))
+
+
+def test_a_pod_that_asks_the_registry_is_let_out_to_it() -> None:
+    """The rollback: the one pod of ours that calls out, under a policy that lets nobody."""
+    everything = world("as written")
+    (job,) = [r for r in everything if r["kind"] == "Job" and "EVERGREEN_REGISTRY_URL" in yaml.safe_dump(r)]
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    policies = of_kind(everything, "NetworkPolicy")
+    (out,) = [policy["spec"] for policy in policies if "egress" in policy["spec"]]
+    assert out["podSelector"]["matchLabels"].items() <= labels.items()
+    to_registry, _names = out["egress"]
+    (target,) = selected(everything, to_registry["to"][0]["podSelector"]["matchLabels"])
+    assert target["containers"][0]["ports"][0]["containerPort"] == to_registry["ports"][0]["port"] == 5432
+    (into,) = [policy["spec"] for policy in policies if policy["metadata"]["name"] == "evergreen-registry"]
+    admitted = into["ingress"][0]["from"]
+    assert any(peer["podSelector"]["matchLabels"].items() <= labels.items() for peer in admitted)
 
 
 def test_a_run_may_do_what_it_must_and_no_more(resources: tuple[Resource, ...]) -> None:

@@ -23,7 +23,7 @@ from pipeline.snapshot import Snapshot
 
 CLUSTER = {
     "resources": {
-        "default": {"cpu": 1, "memory_gib": 2},
+        "default": {"cpu": 1, "memory_gib": 2, "retries": 1},
         "Trainer": {"cpu": 4, "memory_gib": 8, "gpus": 1, "retries": 2, "node_selector": {"pool": "gpu"}},
     },
     "beam_pipeline_args": {
@@ -88,7 +88,7 @@ def test_names_are_kebab(name: str, expected: str) -> None:
 def test_it_is_the_graph_of_a_local_run_between_a_snapshot_and_a_report(
     config: PipelineConfig, spec: dict[str, Any], tasks: dict[str, Any]
 ) -> None:
-    seen = Snapshot(data_root="data", span=1, window_spans=4, fingerprint="f", live_version=0)
+    seen = Snapshot(data_root="data", span=1, window_spans=4, fingerprint="f", registry_id="r", live_version=0)
     local = create_nodes(config, Destination("sqlite://", "/s", "/r"), seen, code_version="c")
     assert {kebab(node.id) for node in local} == set(tasks) - {"snapshot", "run-report"}
     for node in local:
@@ -124,6 +124,7 @@ def test_a_value_that_is_handed_on_has_one_type_and_is_no_artifact(spec: dict[st
         "window_spans": "NUMBER_INTEGER",
         "live_version": "NUMBER_INTEGER",
         "fingerprint": "STRING",
+        "registry_id": "STRING",
     }
     taken = spec["components"]["comp-interaction-example-gen"]["inputDefinitions"]["parameters"]
     assert {name: taken[name]["parameterType"] for name in ("span", "window_spans", "fingerprint")} == {
@@ -211,7 +212,8 @@ def test_resources_retries_and_nodes_come_from_the_configuration(
     assert resources["accelerator"] == {"type": "nvidia.com/gpu", "count": "1"}
     assert container(spec, "pusher")["resources"]["cpuLimit"] == 1
     assert tasks["trainer"]["retryPolicy"]["maxRetryCount"] == 2
-    assert "retryPolicy" not in tasks["pusher"]
+    assert tasks["pusher"]["retryPolicy"]["maxRetryCount"] == 1
+    assert "retryPolicy" not in tasks["data-gate"]  # what it decides once it decides again
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert executors["exec-trainer"]["nodeSelector"] == {"labels": {"pool": "gpu"}}
     assert "nodeSelector" not in executors["exec-pusher"]
@@ -237,6 +239,14 @@ def test_a_component_that_is_not_there_is_refused_with_the_known_ones(
     broken = dataclasses.replace(config, kubeflow=ClusterConfig(**{key: value}))
     with pytest.raises(ConfigError, match=rf"kubeflow\.{key} names \['Ranker'\]; known: default, Snapshot, .*Trainer"):
         compile_package(broken, tmp_path / "package.yaml")
+
+
+def test_a_package_names_no_path_of_the_machine_that_compiles(
+    config: PipelineConfig, documents: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    moved = dataclasses.replace(config, data_root=str(tmp_path / "elsewhere"))
+    again = compile_package(moved, tmp_path / "package.yaml")
+    assert list(yaml.safe_load_all(again.read_text())) == documents
 
 
 def test_it_compiles_the_same_every_time(

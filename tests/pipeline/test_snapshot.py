@@ -42,6 +42,14 @@ def test_what_is_live_is_read_from_the_registry(root: Path, contract: DataContra
     assert snapshot(root, contract).live_version == 7
 
 
+def test_a_new_registry_is_another_even_at_the_same_place(root: Path, contract: DataContract) -> None:
+    before = snapshot(root, contract).registry_id
+    assert snapshot(root, contract).registry_id == before
+    for path in root.glob("registry.sqlite*"):
+        path.unlink()
+    assert snapshot(root, contract).registry_id != before
+
+
 def test_the_fingerprint_follows_the_files_of_the_window_alone(root: Path, contract: DataContract) -> None:
     before = snapshot(root, contract, window=2).fingerprint
     assert snapshot(root, contract, window=2).fingerprint == before

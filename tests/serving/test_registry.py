@@ -168,3 +168,9 @@ def test_the_store_itself_refuses_a_second_live_version(registry: Registry) -> N
 def test_the_registry_needs_no_tensorflow() -> None:
     code = "import sys, serving.registry, serving.releases; assert 'tensorflow' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_registry_knows_itself_for_good(registry: Registry, registry_url: str) -> None:
+    identity = registry.identity()
+    assert len(identity) == 32
+    assert [registry.identity(), Registry(registry_url).identity()] == [identity, identity]

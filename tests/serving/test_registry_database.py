@@ -51,7 +51,7 @@ def test_the_owner_of_the_database_makes_the_tables_and_is_no_superuser(
     with closing(psycopg2.connect(postgres_url.replace("+psycopg2", ""))) as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
-        assert cursor.fetchall() == [("audit", ROLE), ("spans", ROLE), ("versions", ROLE)]
+        assert cursor.fetchall() == [("audit", ROLE), ("identity", ROLE), ("spans", ROLE), ("versions", ROLE)]
     rights = f"SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = '{ROLE}'"
     assert postgres_server.admin(rights) == [(False, False, False)]
 
