@@ -11,6 +11,7 @@ What the backend does to an artifact on its way from one step to the next (kubef
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,7 @@ def executor_output(
 
 
 def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
-    """Properties, declared and custom, as the backend takes them: JSON without null and NaN, which it dies on."""
+    """Properties, declared and custom, as the backend takes them: JSON, which has no NaN, and without null."""
     message, plain = artifact.mlmd_artifact, {}
     for properties in (message.properties, message.custom_properties):
         for key, value in properties.items():
@@ -115,7 +116,11 @@ def artifact_metadata(artifact: Artifact) -> dict[str, Any]:
                 plain[key] = artifact.get_json_value_custom_property(key)
             elif kind:
                 plain[key] = getattr(value, kind)
-    return {key: value for key, value in plain.items() if value is not None and value == value}
+    return {key: value for key, value in plain.items() if not _is_no_figure(value)}
+
+
+def _is_no_figure(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _read(given: Mapping[str, Any], cls: type[Artifact], root: Path) -> Artifact:

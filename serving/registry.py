@@ -30,7 +30,6 @@ from serving.errors import RegistryError
 from serving.registry_database import BUSY_TIMEOUT_SECONDS, connect, explain
 from serving.registry_tables import AUDIT, IDENTITY, SPANS, VERSIONS
 
-VERSION_STATES = ("pushing", "live", "retired", "withdrawn")
 SPAN_STATES = ("learned", "pending", "quarantined")
 
 

@@ -224,7 +224,8 @@ class _Step:
     def _cache_key(self, inputs: dict[str, Any]) -> str:
         names = {key: [a["name"] for a in given["artifacts"]] for key, given in inputs["artifacts"].items()}
         outputs = self.component.get("outputDefinitions", {})
-        facts = [self.container, inputs["parameterValues"], names, outputs]
+        container = [self.container[part] for part in ("image", "command", "args")]
+        facts = [container, inputs["parameterValues"], names, outputs]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _launch(self, executor_input: dict[str, Any], outputs: list[str]) -> Task:

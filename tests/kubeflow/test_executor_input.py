@@ -88,6 +88,7 @@ def test_metadata_is_json_without_null() -> None:
     model.set_json_value_custom_property("curve", [{"recall": 0.5}])
     model.mlmd_artifact.custom_properties["nothing"].SetInParent()
     model.set_float_custom_property("no figure", float("nan"))
+    model.set_float_custom_property("no end", float("inf"))
     assert artifact_metadata(model) == {"why": "better", "pushed": 1, "curve": [{"recall": 0.5}]}
 
 
