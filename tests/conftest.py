@@ -23,63 +23,83 @@ SEQUENCES: list[dict[str, Any]] = [
         "user_id": ["u1"],
         "group": ["forward"],
         "age": [20.0],
+        "likes": ["jazz", "rock"],
+        "bio": ["Plays the piano"],
+        "face": [0.5, -1.0],
         "item_ids": ["a", "b", "c"],
         "interaction_types": ["view", "buy", "view"],
         "timestamps": [100, 200, 300],
         "device": ["phone", "", "tablet"],
         "hour": [1.0, NAN, 5.0],
         "is_target": [0, 1, 1],
+        "weights": [0.25, 0.5, 1.0],
     },
     {
         "user_id": ["u2"],
         "group": ["back"],
         "age": [],
+        "likes": ["rock"],
+        "bio": [],
+        "face": [],
         "item_ids": ["c", "b"],
         "interaction_types": ["buy", "view"],
         "timestamps": [150, 150],  # the same second
         "device": ["phone", "phone"],
         "hour": [3.0, NAN],
         "is_target": [1, 1],
+        "weights": [0.75, 0.75],
     },
     {
         "user_id": ["u3"],
         "group": [],
         "age": [40.0],
+        "likes": [],
+        "bio": ["the end"],
+        "face": [2.0, 0.0],
         "item_ids": ["zz"],  # in no catalog
         "interaction_types": ["wish"],  # not declared
         "timestamps": [400],
         "device": [""],
         "hour": [NAN],
         "is_target": [1],
+        "weights": [1.0],
     },
     {
         "user_id": ["u4"],
         "group": ["forward"],
         "age": [],
+        "likes": [],
+        "bio": [],
+        "face": [],
         "item_ids": ["a", "c", "b", "d"],
         "interaction_types": ["view"] * 4,
         "timestamps": [10, 20, 30, 40],
         "device": ["phone"] * 4,
         "hour": [3.0] * 4,
         "is_target": [0, 0, 0, 1],
+        "weights": [0.125] * 4,
     },
 ]
 CATALOG: list[dict[str, Any]] = [
     {
-        "item_id": ["a"],
-        "genres": ["Comedy", "Drama"],
-        "studio": ["Xenon"],
-        "year": [1990.0],
-        "title": ["Hello, World!"],
-        "popularity": [2.0],
-    },
-    {"item_id": ["b"], "genres": ["Comedy"], "studio": [], "year": [], "title": ["hello  again"], "popularity": [5.0]},
-    {"item_id": ["c"], "genres": [], "studio": ["Xenon"], "year": [2010.0], "title": [], "popularity": []},
-    {"item_id": ["d"], "genres": ["Noir"], "studio": ["Yale"], "year": [], "title": ["Été 1999"], "popularity": [0.5]},
-    {"item_id": ["e"], "genres": ["Comedy"], "studio": ["Xenon"], "year": [], "title": ["ÉTÉ"], "popularity": [1.0]},
+        "item_id": [item_id],
+        "genres": genres,
+        "studio": studio,
+        "year": year,
+        "title": title,
+        "image": image,
+        "popularity": popularity,
+    }
+    for item_id, genres, studio, year, title, image, popularity in (
+        ("a", ["Comedy", "Drama"], ["Xenon"], [1990.0], ["Hello, World!"], [1.0, 0.0, 2.0], [2.0]),
+        ("b", ["Comedy"], [], [], ["hello  again"], [], [5.0]),
+        ("c", [], ["Xenon"], [2010.0], [], [0.5, -1.0, 0.0], []),
+        ("d", ["Noir"], ["Yale"], [], ["Été 1999"], [], [0.5]),
+        ("e", ["Comedy"], ["Xenon"], [], ["ÉTÉ"], [3.0, 3.0, 3.0], [1.0]),
+    )
 ]
 INTEGERS = {"timestamps", "is_target"}
-FLOATS = {"age", "hour", "year", "popularity"}
+FLOATS = {"age", "face", "hour", "weights", "year", "image", "popularity"}
 
 
 def serialized_example(row: Mapping[str, Sequence[Any]]) -> bytes:
@@ -151,12 +171,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     from trainer.preprocessing import catalog_preprocessing_fn, preprocessing_fn
 
     features = Features(
-        user=(Feature(name="group"), Feature(name="age", type="number")),
+        user=(
+            Feature(name="group"),
+            Feature(name="age", type="number"),
+            Feature(name="likes", type="categories"),
+            Feature(name="bio", type="text"),
+            Feature(name="face", type="vector", dim=2),
+        ),
         item=(
             Feature(name="genres", type="categories"),
             Feature(name="studio"),
             Feature(name="year", type="number"),
             Feature(name="title", type="text"),
+            Feature(name="image", type="vector", dim=3),
         ),
         context=(Feature(name="device"), Feature(name="hour", type="number")),
         interaction_types={"view": 1.0, "buy": 3.0},
@@ -208,6 +235,7 @@ def make_catalog() -> Callable[..., Any]:
             "studio": rng.integers(0, 3, num_items + 1),
             "year": year,
             "title": rng.integers(0, 4, (num_items + 1, 3)),
+            "image": np.random.default_rng(seed + 1).normal(size=(num_items + 1, 3)).astype(np.float32),
         }
         for values in features.values():
             values[0] = 0
@@ -230,7 +258,7 @@ def make_model(world: World) -> Callable[..., Any]:
     from trainer.saved import build
 
     transform = tft.TFTransformOutput(world.transform_graph)
-    sides = {name: vocabulary(transform, name) for name in ("group", "device")}
+    sides = {name: vocabulary(transform, name) for name in ("group", "likes", "bio", "device")}
 
     def make(catalog: Any, seed: int = 0, max_history: int = 4, **settings: Any) -> Any:
         settings = {"embedding_dim": 8, "temperature": 0.5, **settings}

@@ -16,7 +16,7 @@ class Catalog:
     """N items. Row 0 of every feature is the unknown item; item `ids[i]` has row i + 1.
 
     ids          [N] bytes
-    features     name → [N + 1] int64 or float32, or [N + 1, V] int64 for several values (0 pads)
+    features     name → [N + 1] int64 or float32; [N + 1, V] int64 for several values (0 pads), float32 for a vector
     popularity   [N + 1] float32, time-decayed number of interactions before the eval part
     vocabularies name → [V] bytes, for the features that have one
     """
@@ -85,7 +85,7 @@ class Catalog:
             ids=ids,
             features={f.name: column(f.name) for f in features},
             popularity=column(POPULARITY_KEY),
-            vocabularies={f.name: vocabulary(transform, f.name) for f in features if f.type != "number"},
+            vocabularies={f.name: vocabulary(transform, f.name) for f in features if f.has_vocabulary},
         )
 
 

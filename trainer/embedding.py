@@ -1,4 +1,4 @@
-"""Embeddings of declared features: one vector per example from categories, words and numbers."""
+"""Embeddings of declared features: one vector per example from categories, words, numbers and vectors."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,8 +10,8 @@ from trainer.features import Feature
 class FeatureEmbedding(tf.keras.layers.Layer):
     """Sum of one embedding per feature: name → [...] or [..., V] → [..., D].
 
-    Several values (categories, words) are averaged; value 0 (missing, unknown) adds nothing; numbers are scaled by a
-    learned vector.
+    Several values (categories, words) are averaged; value 0 (missing, unknown) adds nothing; a number scales a learned
+    vector, and a vector is projected by a learned matrix, so that one of zeros (missing) adds nothing.
     """
 
     def __init__(
@@ -24,10 +24,12 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         self.tables: dict[str, tf.Variable] = {}
 
     def build(self, _: object) -> None:
-        """Makes one table per feature: [V + 1, D], or [D] for a number."""
+        """Makes one table per feature: [V + 1, D], [D] for a number, [dim, D] for a vector."""
         for feature in self._features:
-            size = self._vocabulary_sizes.get(feature.name)
-            shape = [self._dim] if feature.type == "number" else [int(size or 0) + 1, self._dim]
+            if feature.has_vocabulary:
+                shape = [self._vocabulary_sizes[feature.name] + 1, self._dim]
+            else:
+                shape = [self._dim] if feature.dim is None else [feature.dim, self._dim]
             initializer = tf.keras.initializers.RandomNormal(stddev=0.05)
             self.tables[feature.name] = self.add_weight(name=feature.name, shape=shape, initializer=initializer)
         super().build(_)
@@ -39,6 +41,9 @@ class FeatureEmbedding(tf.keras.layers.Layer):
             value, table = values[feature.name], self.tables[feature.name]
             if feature.type == "number":
                 parts.append(tf.cast(value, tf.float32)[..., tf.newaxis] * table)
+                continue
+            if feature.type == "vector":
+                parts.append(tf.linalg.matvec(table, value, transpose_a=True))
                 continue
             known = tf.cast(value > 0, tf.float32)[..., tf.newaxis]
             embedded = tf.gather(table, value) * known

@@ -6,7 +6,8 @@ A batch (B users, L positions, padded at the end):
     type_rows   [B, L] int64    1 + position in the declared interaction types, 0 = undeclared or padding
     timestamps  [B, L] int64    seconds; padding holds the largest int64, so that it is never history
     is_target   [B, L] bool
-    <user>      [B]    int64 or float32, per user feature
+    weights     [B, L] float32, where the examples have them: of a target in the loss, beside that of its type
+    <user>      [B]    int64 or float32, per user feature; [B, V] int64 for several values, [B, dim] for a vector
     <context>   [B, L] int64 or float32, per context feature
 """
 
@@ -21,6 +22,8 @@ from trainer.features import (
     IS_TARGET_KEY,
     ITEM_IDS_KEY,
     TIMESTAMPS_KEY,
+    WEIGHTS_KEY,
+    Feature,
     Features,
 )
 
@@ -43,31 +46,29 @@ class RowLookup(tf.Module):
 
 
 def read_sequences(
-    files: Sequence[str],
-    transform: tft.TFTransformOutput,
-    features: Features,
-    items: RowLookup,
-    types: RowLookup,
-    batch_size_users: int,
-    shuffle_seed: int | None = None,
+    files: Sequence[str], transform: tft.TFTransformOutput, features: Features, items: RowLookup, types: RowLookup
 ) -> tf.data.Dataset:
-    """Batches of padded sequences, kept in memory after the first pass; shuffled anew each epoch when seeded.
-
-    Several workers deal the users of each batch among them, so they learn from what one would. The price: each reads
-    and keeps them all.
-    """
+    """Sequences one by one, not padded; kept in memory after the first pass."""
     spec = transform.transformed_feature_spec()
 
     def parse(serialized: tf.Tensor) -> Batch:
         return dense_sequences(tf.io.parse_single_example(serialized, spec), features, items, types)
 
     dataset = tf.data.TFRecordDataset(list(files), compression_type="GZIP", num_parallel_reads=len(files))
-    dataset = dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).cache()
+    return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).cache()
+
+
+def batches(sequences: tf.data.Dataset, batch_size_users: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
+    """Batches of padded sequences, shuffled anew each epoch when seeded.
+
+    Several workers deal the users of each batch among them, so they learn from what one would. The price: each reads
+    and keeps them all.
+    """
     if shuffle_seed is not None:
-        dataset = dataset.shuffle(50_000, seed=shuffle_seed, reshuffle_each_iteration=True)
-    padding = {name: tf.zeros([], spec.dtype) for name, spec in dataset.element_spec.items()}
+        sequences = sequences.shuffle(50_000, seed=shuffle_seed, reshuffle_each_iteration=True)
+    padding = {name: tf.zeros([], spec.dtype) for name, spec in sequences.element_spec.items()}
     padding[TIMESTAMPS_KEY] = tf.constant(NEVER, tf.int64)
-    dataset = dataset.padded_batch(batch_size_users, padding_values=padding).prefetch(tf.data.AUTOTUNE)
+    dataset = sequences.padded_batch(batch_size_users, padding_values=padding).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.with_options(options)
@@ -90,9 +91,19 @@ def dense_sequences(
         TIMESTAMPS_KEY: dense[TIMESTAMPS_KEY],
         IS_TARGET_KEY: tf.cast(dense[IS_TARGET_KEY], tf.bool),
     }
+    if WEIGHTS_KEY in dense:
+        batch[WEIGHTS_KEY] = dense[WEIGHTS_KEY]
     batch |= {feature.name: dense[feature.name] for feature in features.user}
     batch |= {feature.name: dense[feature.name][..., :lengths] for feature in features.context}
     return batch
+
+
+def unknown(feature: Feature, shape: tf.Tensor | list[int]) -> tf.Tensor:
+    """The transformed value that says nothing of a feature: zeros [*shape], and as many values as it has."""
+    several = {"categories": [1], "text": [1], "vector": [feature.dim]}.get(feature.type, [])
+    return tf.zeros(
+        tf.concat([shape, tf.constant(several, tf.int32)], 0), tf.int64 if feature.has_vocabulary else tf.float32
+    )
 
 
 def history_lengths(timestamps: tf.Tensor) -> tf.Tensor:

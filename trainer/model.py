@@ -15,7 +15,7 @@ import tensorflow_recommenders as tfrs
 from trainer.catalog import Catalog
 from trainer.config import ModelConfig
 from trainer.distribution import share
-from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY
+from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY, WEIGHTS_KEY
 from trainer.inputs import Batch, history_lengths
 from trainer.losses import full_softmax_loss, mixed_sampling_probability
 from trainer.ranking import RankingHead
@@ -66,23 +66,27 @@ class Recommender(tfrs.Model):
     def compute_loss(self, batch: Batch, training: bool = False) -> tf.Tensor:
         """Retrieval loss plus the weighted ranking loss of one batch: scalar.
 
-        Both are means over the targets of the batch. Of several replicas, each returns its part of the mean over the
-        targets of all their batches: the parts add up (trainer.distribution.share).
+        Both are means over the targets of the batch, weighted by `weights` where the batch has them; retrieval weighs
+        by type too, so a negative interaction teaches the ranking head alone. 0 where nothing weighs anything. Of
+        several replicas, each returns its part of the mean over the targets of all their batches: the parts add up
+        (trainer.distribution.share).
         """
         target = batch[IS_TARGET_KEY] & (batch["item_rows"] > 0)
         batch = {**batch, IS_TARGET_KEY: target}
         positives = tf.boolean_mask(batch["item_rows"], target)
         types = tf.boolean_mask(batch["type_rows"], target)
         weights = tf.gather(self._type_weights, types)
+        own = tf.boolean_mask(batch[WEIGHTS_KEY], target) if WEIGHTS_KEY in batch else tf.ones_like(weights)
+        weights *= own
         retrieve = self._full_retrieval if self._full_softmax else self._sampled_retrieval
         retrieval_loss, queries, candidates = retrieve(batch, positives, weights, training)
         # The head reads the towers but does not pull at them: retrieval stays what the retrieval loss makes it.
         logits = self.ranking_head(tf.stop_gradient(queries), tf.stop_gradient(candidates), training=training)
         labels = tf.cast(types == self._strongest_row, tf.float32)[:, tf.newaxis]
-        num_targets = tf.cast(tf.size(positives), tf.float32)
-        ranking_loss = self.ranking_task(labels=labels, predictions=logits[:, tf.newaxis])  # a sum; [T, 1] for Keras
-        ranking_loss = tf.math.divide_no_nan(ranking_loss, num_targets)
-        retrieval_share, ranking_share = tf.unstack(share(tf.stack([tf.reduce_sum(weights), num_targets])))
+        # A sum; [T, 1] for Keras.
+        ranking_loss = self.ranking_task(labels=labels, predictions=logits[:, tf.newaxis], sample_weight=own)
+        ranking_loss = tf.math.divide_no_nan(ranking_loss, tf.reduce_sum(own))
+        retrieval_share, ranking_share = tf.unstack(share(tf.stack([tf.reduce_sum(weights), tf.reduce_sum(own)])))
         return retrieval_share * retrieval_loss + self.config.trainer.ranking_weight * ranking_share * ranking_loss
 
     def _full_retrieval(

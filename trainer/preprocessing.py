@@ -6,6 +6,7 @@ Transformed values, per feature type (0 always means missing or unknown):
     categories  int64   the same, several per row
     number      float32 z-score over the training split, 0 when missing
     text        int64   1 + position of each known word
+    vector      float32 [dim] as it was given, zeros when missing
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from trainer.features import (
     POPULARITY_KEY,
     TIMESTAMPS_KEY,
     USER_ID_KEY,
+    WEIGHTS_KEY,
     Feature,
     Features,
 )
@@ -36,12 +38,32 @@ def features_from(custom_config: Mapping[str, Any]) -> Features:
     return TypeAdapter(Features).validate_json(custom_config["features"])
 
 
+def raw_value(feature: Feature) -> tf.io.VarLenFeature:
+    """How an example holds a declared feature, before Transform."""
+    return tf.io.VarLenFeature(tf.string if feature.has_vocabulary else tf.float32)
+
+
+def sequence_spec(features: Features) -> dict[str, tf.io.VarLenFeature]:
+    """Sequence examples without weights, before Transform (trainer.features)."""
+    strings, integers = tf.io.VarLenFeature(tf.string), tf.io.VarLenFeature(tf.int64)
+    spec = dict.fromkeys((USER_ID_KEY, ITEM_IDS_KEY, INTERACTION_TYPES_KEY), strings)
+    spec |= dict.fromkeys((TIMESTAMPS_KEY, IS_TARGET_KEY), integers)
+    return spec | {feature.name: raw_value(feature) for feature in features.user + features.context}
+
+
+def catalog_spec(features: Features) -> dict[str, tf.io.VarLenFeature]:
+    """Catalog examples before Transform, without what only people read."""
+    spec = {ITEM_ID_KEY: tf.io.VarLenFeature(tf.string), POPULARITY_KEY: tf.io.VarLenFeature(tf.float32)}
+    return spec | {feature.name: raw_value(feature) for feature in features.item}
+
+
 def preprocessing_fn(inputs: Tensors, custom_config: Mapping[str, Any]) -> dict[str, Any]:
     """Sequence examples: user features [B], sequences and context [B, L] (sparse)."""
     features = features_from(custom_config)
     outputs: dict[str, Any] = {
         key: tf.identity(inputs[key]) if isinstance(inputs[key], tf.Tensor) else inputs[key]
-        for key in (USER_ID_KEY, ITEM_IDS_KEY, INTERACTION_TYPES_KEY, TIMESTAMPS_KEY, IS_TARGET_KEY)
+        for key in (USER_ID_KEY, ITEM_IDS_KEY, INTERACTION_TYPES_KEY, TIMESTAMPS_KEY, IS_TARGET_KEY, WEIGHTS_KEY)
+        if key in inputs or key != WEIGHTS_KEY
     }
     for feature in features.user:
         outputs[feature.name] = _transformed(feature, inputs[feature.name])
@@ -67,6 +89,8 @@ def _transformed(feature: Feature, value: tf.SparseTensor) -> tf.Tensor | tf.Spa
         return _first(tft.scale_to_z_score(value), 0.0)
     if feature.type == "category":
         return _first(_vocabulary_ids(feature.name, value), tf.constant(0, tf.int64))
+    if feature.dim is not None:
+        return _vector(value, feature.dim)
     if feature.type == "text":
         return _vocabulary_ids(feature.name, words(value), top_k=MAX_WORDS)
     return _vocabulary_ids(feature.name, value)
@@ -100,3 +124,10 @@ def _first(value: tf.SparseTensor, default: Any) -> tf.Tensor:
     first = tf.sparse.retain(value, value.indices[:, 1] == 0)
     column = tf.SparseTensor(first.indices, first.values, tf.stack([value.dense_shape[0], 1]))
     return tf.reshape(tf.sparse.to_dense(column, default), [-1])
+
+
+def _vector(value: tf.SparseTensor, dim: int) -> tf.Tensor:
+    """Dense vectors: sparse [B, 0 or dim] → [B, dim], zeros where a row has none."""
+    known = tf.sparse.retain(value, value.indices[:, 1] < dim)
+    rows = tf.SparseTensor(known.indices, known.values, tf.stack([value.dense_shape[0], dim]))
+    return tf.reshape(tf.sparse.to_dense(rows), [-1, dim])

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from trainer.catalog import Catalog, vocabulary
+from trainer.config import ModelConfig
 from trainer.distribution import strategy, worker_index
 from trainer.features import IS_TARGET_KEY, STRICT
-from trainer.inputs import RowLookup, read_sequences
+from trainer.inputs import RowLookup, batches, read_sequences
 from trainer.metrics import ndcg_at_k, rank_of_target, recall_at_k
 from trainer.model import Recommender
 from trainer.saved import CONFIG, build, load, save
@@ -65,46 +67,75 @@ def train(fn_args: FnArgs) -> Recommender:
     custom = fn_args.custom_config
     config = CONFIG.validate_json(custom["config"])
     tf.keras.utils.set_random_seed(config.trainer.seed)
-    transform = tft.TFTransformOutput(fn_args.transform_output)
-    catalog_transform = tft.TFTransformOutput(custom["catalog_transform_output"])
-    catalog = Catalog.read(custom["catalog_files"], catalog_transform, config.features.item)
-    sides = [f for f in config.features.user + config.features.context if f.type != "number"]
+    sources = Sources(config, fn_args.transform_output, custom["catalog_files"], custom["catalog_transform_output"])
     with place.scope():
-        model = build(config, catalog, {f.name: vocabulary(transform, f.name) for f in sides})
+        model = sources.build()
     if config.trainer.warm_start and custom["production_model"]:
         ledger = warm_start(model, load(Path(custom["production_model"])))
         log.info("warm start: %s", ledger or "no")
-    items = RowLookup(catalog.ids, "items")
-    types = RowLookup([name.encode() for name in config.features.interaction_types], "types")
-    source = (transform, config.features, items, types)
     users = config.trainer.batch_size_users
-    train = read_sequences(
-        fn_args.train_files, *source, users * place.num_replicas_in_sync, shuffle_seed=config.trainer.seed
+    train = batches(
+        sources.sequences(fn_args.train_files), users * place.num_replicas_in_sync, shuffle_seed=config.trainer.seed
     )
-    fit(model, train, read_sequences(fn_args.eval_files, *source, users), Path(fn_args.model_run_dir))
+    fit(model, train, batches(sources.sequences(fn_args.eval_files), users), Path(fn_args.model_run_dir))
     return model
 
 
+class Sources:
+    """What models are built from, read once: the catalog, the vocabularies and the transform graph of the sequences."""
+
+    def __init__(
+        self, config: ModelConfig, transform_graph: str, catalog_files: Sequence[str], catalog_transform_graph: str
+    ) -> None:
+        self.config = config
+        self.transform = tft.TFTransformOutput(transform_graph)
+        features = config.features
+        self.catalog = Catalog.read(catalog_files, tft.TFTransformOutput(catalog_transform_graph), features.item)
+        sides = [f.name for f in features.user + features.context if f.has_vocabulary]
+        self.side_vocabularies = {name: vocabulary(self.transform, name) for name in sides}
+        self.items = RowLookup(self.catalog.ids, "items")
+        self.types = RowLookup([name.encode() for name in features.interaction_types], "types")
+
+    def build(self) -> Recommender:
+        """A model that has learned nothing yet."""
+        return build(self.config, self.catalog, self.side_vocabularies)
+
+    def sequences(self, files: Sequence[str]) -> tf.data.Dataset:
+        """Transformed sequence examples as rows (trainer.inputs), one by one."""
+        return read_sequences(files, self.transform, self.config.features, self.items, self.types)
+
+
 def fit(model: Recommender, train: tf.data.Dataset, validation: tf.data.Dataset, run_path: Path) -> None:
-    """Trains for the configured epochs; a line of progress, a checkpoint and TensorBoard scalars per epoch.
+    """Learns, with a line of progress, a checkpoint and TensorBoard scalars per epoch.
 
     Several workers share each batch of `train`, and the chief does what is done per epoch.
     """
-    config, place = model.config.trainer, model.distribute_strategy
-    targets = sum(int(tf.math.count_nonzero(batch[IS_TARGET_KEY])) for batch in train)
-    if not targets:
-        raise ValueError("no position is a target: the training split has nothing to learn; see the examples' summary")
-    steps = config.epochs * sum(1 for _ in train)
-    schedule = tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, steps, alpha=0.1)
-    with place.scope():
-        model.compile(optimizer=tf.keras.optimizers.Adam(schedule))
-    callbacks = [tf.keras.callbacks.TerminateOnNaN()]
-    if worker_index(place) == 0:
-        callbacks += [
+    steps, targets = size(train)
+    callbacks = []
+    if worker_index(model.distribute_strategy) == 0:
+        callbacks = [
             Progress(model, validation, targets),
             tf.keras.callbacks.TensorBoard(str(run_path), write_graph=False),
             tf.keras.callbacks.ModelCheckpoint(str(run_path / "checkpoints" / "latest"), save_weights_only=True),
         ]
+    learn(model, train, steps, callbacks)
+
+
+def size(train: tf.data.Dataset) -> tuple[int, int]:
+    """Steps of an epoch, and targets in it. Raises ValueError where there is none."""
+    counts = [int(tf.math.count_nonzero(batch[IS_TARGET_KEY])) for batch in train]
+    if not sum(counts):
+        raise ValueError("no position is a target: the training split has nothing to learn; see the examples' summary")
+    return len(counts), sum(counts)
+
+
+def learn(model: Recommender, train: tf.data.Dataset, steps: int, callbacks: Sequence[Any] = ()) -> None:
+    """Trains for the configured epochs, of `steps` each. Raises ValueError when the loss is not finite."""
+    config = model.config.trainer
+    schedule = tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * steps, alpha=0.1)
+    with model.distribute_strategy.scope():
+        model.compile(optimizer=tf.keras.optimizers.Adam(schedule))
+    callbacks = [tf.keras.callbacks.TerminateOnNaN(), *callbacks]
     model.fit(train, epochs=config.epochs, verbose=0, callbacks=callbacks)
     if not all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in model.trainable_variables):
         raise ValueError(
@@ -143,7 +174,7 @@ class Progress(tf.keras.callbacks.Callback):
 
 def validate(model: Recommender, validation: tf.data.Dataset) -> dict[str, float]:
     """Mean recall and NDCG of exact retrieval over eval sequences; items of the history do not compete."""
-    ranks = tf.concat([_ranks(model, batch) for batch in validation], axis=0)
+    ranks = tf.concat([ranks_of(model, batch) for batch in validation], axis=0)
     return {
         "recall@10": float(tf.reduce_mean(recall_at_k(ranks, 10))),
         "recall@100": float(tf.reduce_mean(recall_at_k(ranks, 100))),
@@ -152,7 +183,8 @@ def validate(model: Recommender, validation: tf.data.Dataset) -> dict[str, float
 
 
 @tf.function(reduce_retracing=True)
-def _ranks(model: Recommender, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+def ranks_of(model: Recommender, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Rank of each held-out item by exact retrieval, 1 = best, items of the history left out: int32 [B]."""
     table = model.embed_catalog()
     queries = model.target_queries(batch, tf.gather(table, batch["item_rows"]))
     scores = tf.matmul(queries, table[1:], transpose_b=True)

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from trainer.catalog import Catalog
 from trainer.config import ModelConfig
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY
+from trainer.inputs import unknown
 from trainer.model import Recommender
 
 CONFIG = TypeAdapter(ModelConfig)
@@ -33,7 +34,7 @@ def build(config: ModelConfig, catalog: Catalog, side_vocabularies: Mapping[str,
         IS_TARGET_KEY: tf.constant([[False, True]]),
     }
     for features, shape in ((config.features.user, [1]), (config.features.context, [1, 2])):
-        batch |= {f.name: tf.zeros(shape, tf.float32 if f.type == "number" else tf.int64) for f in features}
+        batch |= {f.name: unknown(f, shape) for f in features}
     model.compute_loss(batch)
     return model
 

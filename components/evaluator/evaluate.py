@@ -44,8 +44,12 @@ def evaluate(
     new = score(servable_path, eval_files, config.max_examples)
     baseline = score(baseline_path, eval_files, config.max_examples) if baseline_path else None
     facts = held_out_facts(eval_files, config.max_examples)
-    table = comparison_table(new, baseline, facts, strongest_type, config)
-    eval_config = evaluation_spec(config, has_baseline=baseline is not None, table=table)
+    return judge_table(comparison_table(new, baseline, facts, strongest_type, config), config, pipeline, output_path)
+
+
+def judge_table(table: pd.DataFrame, config: EvaluationConfig, pipeline: beam.Pipeline, output_path: Path) -> Verdict:
+    """`evaluate` on what the models answered (comparison_table)."""
+    eval_config = evaluation_spec(config, has_baseline=f"{BASELINE}_rank" in table, table=table)
     batch = pa.RecordBatch.from_pandas(table.drop(columns="user_id"), preserve_index=False)
     rows = pa.RecordBatch.from_arrays(
         [pa.array([[value] for value in column.to_pylist()]) for column in batch.columns], batch.schema.names
@@ -58,7 +62,9 @@ def evaluate(
         )
     curve = roc_curve(table["is_strongest"].to_numpy(), table["new_strongest"].to_numpy())
     (output_path / ROC_NAME).write_text(json.dumps(curve))
-    return read_verdict(output_path, len(table), config, table_intervals(table, config))
+    strongest = table["is_strongest"]
+    one_class = [name for name, mask in slices_of(table).items() if strongest[mask].nunique() < 2]
+    return read_verdict(output_path, len(table), config, table_intervals(table, config), one_class)
 
 
 def comparison_table(
@@ -85,11 +91,16 @@ def comparison_table(
 
 def table_intervals(table: pd.DataFrame, config: EvaluationConfig) -> dict[tuple[str, str, str], Interval]:
     """Intervals for every slice and model of the table."""
+    models = [name for name in (NEW, BASELINE, POPULARITY) if f"{name}_rank" in table]
+    return intervals(table, models, slices_of(table), config.bootstrap_resamples)
+
+
+def slices_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Which rows are in which slice, by the name that TFMA's results have: masks [E]."""
     slices = {"overall": np.ones(len(table), bool)}
     for column in SLICES:
         slices |= {f"{column}={value}": (table[column] == value).to_numpy() for value in table[column].unique()}
-    models = [name for name in (NEW, BASELINE, POPULARITY) if f"{name}_rank" in table]
-    return intervals(table, models, slices, config.bootstrap_resamples)
+    return slices
 
 
 def evaluation_spec(config: EvaluationConfig, has_baseline: bool, table: pd.DataFrame) -> tfma.EvalConfig:

@@ -5,6 +5,8 @@ users are drawn with replacement (the cluster bootstrap, Field & Welsh 2007). TF
 bootstrap) resample examples, and took ten times as long as all else it does (docs/decisions).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -22,10 +24,7 @@ def intervals(
     """
     if not resamples:
         return {}
-    users, owner = np.unique(table["user_id"], return_inverse=True)
-    random = np.random.default_rng(seed)
-    draws = random.multinomial(len(users), np.full(len(users), 1.0 / len(users)), size=resamples)  # [R, U]
-    weights = draws[:, owner].astype(np.float32)  # [R, E]
+    weights = draw_users(table["user_id"], resamples, seed)
     found = {}
     for model in models:
         values = rank_values(table[f"{model}_rank"].to_numpy())
@@ -42,6 +41,13 @@ def intervals(
                 found[name, model, "calibration"] = _percentiles(chosen @ chance, chosen @ label)
                 found[name, model, "auc"] = _percentiles(*weighted_auc(chosen, label, chance))
     return found
+
+
+def draw_users(user_ids: Sequence[bytes] | np.ndarray | pd.Series, resamples: int, seed: int = 1) -> np.ndarray:
+    """How often each example counts in each resample, as often as its user was drawn: [E] → float32 [R, E]."""
+    users, owner = np.unique(user_ids, return_inverse=True)
+    draws = np.random.default_rng(seed).multinomial(len(users), np.full(len(users), 1.0 / len(users)), size=resamples)
+    return draws[:, owner].astype(np.float32)
 
 
 def rank_values(rank: np.ndarray) -> dict[str, np.ndarray]:

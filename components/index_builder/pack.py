@@ -66,7 +66,8 @@ def pack(
         },
     }
     release = {
-        "spans": summary["spans_read"],
+        "spans": sorted({*summary["spans_read"], *summary["spans_from_state"]}),
+        "lineage": summary["lineage"],
         "learned_until_seconds": summary["eval_from_seconds"],
         "items": model.catalog.size,
         "users": len(users.ids),

@@ -7,8 +7,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components.index_builder.servable import Answer, Query, Servable
-from trainer.features import IS_TARGET_KEY, Feature
-from trainer.inputs import dense_sequences
+from trainer.features import IS_TARGET_KEY
+from trainer.inputs import dense_sequences, unknown
 from trainer.metrics import rank_of_target
 
 Outputs = dict[str, tf.Tensor]
@@ -40,7 +40,7 @@ def signatures(servable: Servable, transform: tft.TFTransformOutput) -> dict[str
         }
 
     def unknown_context(batch: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {f.name: _unknown(f, batch) for f in features.context}
+        return {f.name: unknown(f, tf.shape(batch)) for f in features.context}
 
     def serving_default(user_id: tf.Tensor) -> Outputs:
         query, history = servable.query(servable.user_lookup(user_id), unknown_context(user_id))
@@ -174,11 +174,6 @@ def _one_each(values: tf.Tensor) -> tf.SparseTensor:
     size = tf.shape(values, out_type=tf.int64)[0]
     rows = tf.range(size)
     return tf.SparseTensor(tf.stack([rows, tf.zeros_like(rows)], axis=1), values, tf.stack([size, 1]))
-
-
-def _unknown(feature: Feature, batch: tf.Tensor) -> tf.Tensor:
-    dtype = tf.float32 if feature.type == "number" else tf.int64
-    return tf.zeros(tf.shape(batch), dtype)
 
 
 def _spec(name: str, rank: int) -> tf.TensorSpec:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from trainer.features import INTERACTION_TYPES_KEY, ITEM_IDS_KEY, USER_ID_KEY
 from trainer.inputs import RowLookup
 from trainer.model import Recommender
+from trainer.preprocessing import raw_value
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class UserState:
     ids       [U] bytes
     items     [U + 1, H] int64 catalog rows, newest last, 0 pads in front
     types     [U + 1, H] int64 interaction type rows
-    features  name → [U + 1] transformed feature
+    features  name → [U + 1] transformed feature; [U + 1, V] for several values (0 pads) and for a vector
     """
 
     ids: np.ndarray
@@ -36,7 +37,7 @@ def read_users(files: Sequence[str], model: Recommender, user_features: tf.keras
         USER_ID_KEY: tf.io.FixedLenFeature([], tf.string),
         ITEM_IDS_KEY: strings,
         INTERACTION_TYPES_KEY: strings,
-        **{f.name: tf.io.VarLenFeature(tf.float32) if f.type == "number" else strings for f in declared},
+        **{f.name: raw_value(f) for f in declared},
     }
     lookups = (
         (ITEM_IDS_KEY, RowLookup(model.catalog.ids, "items")),
@@ -55,7 +56,9 @@ def read_users(files: Sequence[str], model: Recommender, user_features: tf.keras
         if declared:
             transformed = user_features({f.name: batch[f.name] for f in declared})
             for f in declared:
-                features[f.name].append(transformed[f.name].numpy())
+                value = transformed[f.name]
+                value = tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
+                features[f.name].append(value.numpy())
     return UserState(
         ids=np.concatenate(ids),
         items=_with_unknown(rows[ITEM_IDS_KEY]),
@@ -65,5 +68,13 @@ def read_users(files: Sequence[str], model: Recommender, user_features: tf.keras
 
 
 def _with_unknown(batches: list[np.ndarray]) -> np.ndarray:
-    known = np.concatenate(batches)
-    return np.concatenate([np.zeros((1, *known.shape[1:]), known.dtype), known])
+    """[b] or [b, V] each → [1 + all of them] or [1 + …, the widest V]: row 0 and what is missing are 0."""
+    shape = np.max([batch.shape for batch in batches], axis=0)
+    shape[0] = 1 + sum(len(batch) for batch in batches)
+    table = np.zeros(shape, batches[0].dtype)
+    begin = 1
+    for batch in batches:
+        place = (slice(begin, begin + len(batch)), *map(slice, batch.shape[1:]))
+        table[place] = batch
+        begin += len(batch)
+    return table

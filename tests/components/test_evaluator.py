@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from components.errors import ServableError
 from components.evaluator.config import EvaluationConfig
-from components.evaluator.evaluate import comparison_table, evaluate
+from components.evaluator.evaluate import comparison_table, evaluate, judge_table
 from components.evaluator.rank_metrics import MRR, NDCGAtK, RecallAtK
 from components.evaluator.score import score
 from components.evaluator.verdict import Row, judge
@@ -221,6 +221,37 @@ def test_a_first_model_is_judged_by_the_floors_alone(run_files, tmp_path):
     assert not any("production" in sentence for sentence in verdict.sentences)
     check_figures(verdict, "good", None)
     assert all(row.low is None for row in verdict.rows)  # no intervals were asked for
+
+
+@pytest.mark.parametrize("held_out", ["buy", "view"])
+def test_held_out_interactions_of_one_type_have_no_auc_and_a_bound_on_it_is_no_rejection(run_files, tmp_path, held_out):
+    """As where one type is positive and the others are negative: eval holds positive types alone."""
+    path, files = run_files
+    records = tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
+    with tf.io.TFRecordWriter(str(tmp_path / "eval.gz"), "GZIP") as writer:
+        for record in records:
+            example = tf.train.Example.FromString(record)
+            example.features.feature["interaction_types"].bytes_list.value[:] = [b"view", b"view", held_out.encode()]
+            writer.write(example.SerializeToString())
+    bounds = {"floors": {"auc": 0.9, "recall@100": 0.5}, "max_drop": {"auc": 0.01}}
+    one_type = path, [str(tmp_path / "eval.gz")]
+    verdict = run(one_type, "good", "good", tmp_path / "results", min_lift_over_popularity=0.0, **bounds)
+    assert verdict.is_blessed
+    assert "auc" not in {row.metric for row in verdict.rows}
+    assert "auc overall has no figure" in verdict.sentences[0]
+    assert len(verdict.sentences) == 2
+
+
+def test_a_slice_of_one_type_has_no_auc_though_the_whole_has_one(run_files, tmp_path):
+    """TFMA calls it 0, the worst there is."""
+    answers = EXAMPLES.rename(columns={"good": "rank", "probability": "strongest_probability"})
+    config = EvaluationConfig()
+    types = np.where(answers["history_length"] < config.new_user_interactions, b"buy", b"view")
+    facts = pd.DataFrame({"user_id": [b"u%d" % (i % 17) for i in range(40)], "type": types})
+    verdict = judge_table(comparison_table(answers, None, facts, "buy", config), config, beam.Pipeline(), tmp_path)
+    assert {row.slice for row in verdict.rows if row.metric == "auc"} == {"overall", "item=head", "item=tail"}
+    assert "user=returning" not in {row.slice for row in verdict.rows if row.metric == "calibration"}  # 0 / 0
+    assert {row.slice for row in verdict.rows if row.metric == "log_loss"} == {*slices()}
 
 
 def test_a_servable_without_the_signature_is_named(run_files):

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_transform as tft
 
 from components.errors import BuildError
 from components.index_builder.config import IndexConfig
 from components.index_builder.pack import pack
 from components.index_builder.scann_index import ScannIndex
+from components.index_builder.users import read_users
 from trainer.saved import save
 
 MAX_HISTORY, LOWEST = 4, np.finfo(np.float32).min
@@ -32,6 +34,7 @@ class Packed:
     release: dict[str, Any]
     contract: dict[str, Any]
     serialize: Any
+    transform: Any
 
     @property
     def ids(self) -> list[bytes]:
@@ -61,7 +64,7 @@ class Packed:
         table[0] = 0
         return table
 
-    def query(self, items, types, group=0, age=0.0, device=0, hour=0.0):
+    def query(self, items, types, group=0, age=0.0, device=0, hour=0.0, likes=(0,), bio=(0,), face=(0.0, 0.0)):
         """The Trainer's own query embedding after these interactions [D]; rows and transformed values."""
         rows = tf.constant([[*items, 1]], tf.int64)
         length = len(items) + 1
@@ -72,6 +75,9 @@ class Packed:
             "is_target": tf.constant([[False] * (length - 1) + [True]]),
             "group": tf.constant([group], tf.int64),
             "age": tf.constant([age]),
+            "likes": tf.constant([likes], tf.int64),
+            "bio": tf.constant([bio], tf.int64),
+            "face": tf.constant([face], tf.float32),
             "device": tf.constant([[device] * length], tf.int64),
             "hour": tf.constant([[hour] * length]),
         }
@@ -110,11 +116,17 @@ def build(world, model, path, **config):
         "cäcilie": {"item_ids": ["gone"], "types": ["view"], "group": ["back"], "age": [40.0]},  # nothing known: cold
         "dan": {"item_ids": ["gone", *history_of(ids, len(ids))], "types": ["buy", "view"], "group": ["?"], "age": []},
     }
+    said = {
+        "likes": {"ann": ["rock"], "bob": ["jazz", "polka", "rock"]},
+        "bio": {"ann": ["the END"], "dan": ["piano?"]},
+    }
+    said["face"] = {"ann": [0.5, 1.0], "bob": [-1.0, 2.0]}
+    for name, user in users.items():
+        user |= {feature: values.get(name, []) for feature, values in said.items()}
     rows = [
         {
             "user_id": [name],
-            "group": user["group"],
-            "age": user["age"],
+            **{feature: user[feature] for feature in ("group", "age", "likes", "bio", "face")},
             "item_ids": user["item_ids"],
             "interaction_types": user["types"],
             "timestamps": list(range(len(user["item_ids"]))),
@@ -131,7 +143,7 @@ def build(world, model, path, **config):
         path / "model",
         [world.write(path / "users-0.gz", rows[:3]), world.write(path / "users-1.gz", rows[3:])],
         [world.write(path / "eval.gz", held_out)],
-        {"spans_read": [1, 2], "eval_from_seconds": 100},
+        {"spans_read": [2], "spans_from_state": [1], "lineage": {}, "eval_from_seconds": 100},
         index_config,
         path / "servable",
     )
@@ -144,16 +156,20 @@ def build(world, model, path, **config):
         json.loads((extra / "release.json").read_text()),
         json.loads((extra / "contract.json").read_text()),
         world.serialize,
+        tft.TFTransformOutput(world.transform_graph),
     )
 
 
-def eval_example(items, types=None, device="", hour=float("nan"), group=()):
+def eval_example(items, types=None, device="", hour=float("nan"), group=(), likes=(), face=()):
     """A held-out interaction: the last of `items`, one second after the other."""
     length = len(items)
     return {
         "user_id": ["someone"],
         "group": list(group),
         "age": [],
+        "likes": list(likes),
+        "bio": [],
+        "face": list(face),
         "item_ids": items,
         "interaction_types": types or ["buy"] * length,
         "timestamps": list(range(1_000, 1_000 + length)),
@@ -296,19 +312,23 @@ def test_an_unknown_item_does_not_fail_the_batch_it_stands_in(small):
 
 
 def stored(packed, name):
-    """Rows, types and transformed features of a stored user, cut to the model's history."""
+    """Rows and types of a stored user, cut to the model's history, and its transformed features."""
     user = packed.users[name]
     rows = packed.rows([i.encode() for i in user["item_ids"]])[-MAX_HISTORY:]
     types = [{"view": 1, "buy": 2}[t] for t in user["types"]][-MAX_HISTORY:]
     group = {"forward": 1, "back": 2}.get("".join(user["group"]), 0)
     age = (user["age"][0] - 30) / 10 if user["age"] else 0.0  # tests/conftest.py: ages 20 and 40
-    return rows, types, group, age
+    likes = [{"rock": 1, "jazz": 2}.get(like, 0) for like in user["likes"]] or [0]  # rock is in it twice, jazz once
+    words = packed.transform.vocabulary_by_name("bio")
+    bio = [1 + words.index(w) for w in {"ann": [b"the", b"end"], "dan": [b"piano"]}.get(name, [])] or [0]
+    face = user["face"] or [0.0, 0.0]
+    return rows, types, {"group": group, "age": age, "likes": likes, "bio": bio, "face": face}
 
 
 @pytest.mark.parametrize("name", ["ann", "bob", "dan"])
 def test_parity_with_the_trainers_model_for_a_stored_user(small, name):
-    rows, types, group, age = stored(small, name)
-    query = small.query(rows, types, group, age)
+    rows, types, features = stored(small, name)
+    query = small.query(rows, types, **features)
     np.testing.assert_allclose(small.ask("embed_query", user_id=[name]).embedding[0], query, atol=1e-4)
     answer = small.ask("serving_default", user_id=[name])
     expected = small.expected(query, rows)
@@ -325,8 +345,8 @@ def test_parity_with_the_trainers_model_for_a_stored_user(small, name):
 def test_parity_of_context(small, device, hour):
     # tests/conftest.py: phone is 1, tablet 2; hours have mean 3 and variance 8/7
     z = 0.0 if np.isnan(hour) else (hour - 3) / np.sqrt(8 / 7)
-    rows, types, group, age = stored(small, "ann")
-    query = small.query(rows, types, group, age, {"phone": 1, "tablet": 2}.get(device, 0), z)
+    rows, types, features = stored(small, "ann")
+    query = small.query(rows, types, **features, device={"phone": 1, "tablet": 2}.get(device, 0), hour=z)
     answer = small.recommend("ann", device=device, hour=hour)
     scores = dict(zip(small.ids, small.scores(query), strict=True))
     assert answer.ids == small.expected(query, rows)
@@ -335,8 +355,8 @@ def test_parity_of_context(small, device, hour):
 
 def test_history_in_the_request_replaces_the_stored_one_and_is_not_recommended(small):
     given = [small.ids[i] for i in (20, 30, 7)]
-    rows, _, group, age = stored(small, "ann")
-    query = small.query([21, 31, 8], [2, 2, 2], group, age)  # counts as of the strongest type, buy
+    rows, _, features = stored(small, "ann")
+    query = small.query([21, 31, 8], [2, 2, 2], **features)  # counts as of the strongest type, buy
     answer = small.recommend("ann", history=given)
     assert answer.ids == small.expected(query, [21, 31, 8, *rows])
     assert answer.ids != small.recommend("ann").ids
@@ -362,6 +382,19 @@ def test_only_the_newest_of_a_long_history_count_but_all_are_excluded(small):
     query = small.query(range(17, 21), [2] * 4)
     answer = small.recommend(history=given)
     assert answer.ids == small.expected(query, range(11, 21))
+
+
+def test_users_are_padded_to_the_one_with_the_most_values_whatever_batch_it_is_read_in(small, world, tmp_path):
+    """More users than are read at once; none but the last has three likes, one of them unknown."""
+    empty = {"group": [], "age": [], "bio": [], "face": [], "item_ids": [], "interaction_types": []}
+    likes = [["jazz"]] * 5 + [[]] * 4_095 + [["rock", "polka", "jazz"]]
+    rows = [{"user_id": [f"u{i}"], "likes": values, **empty} for i, values in enumerate(likes)]
+    users = read_users(
+        [world.write(tmp_path / "users.gz", rows)], small.model, small.transform.transform_features_layer()
+    )
+    assert users.features["likes"].shape == (4_102, 3)
+    assert users.features["likes"][[0, 1, 6, 4_101]].tolist() == [[0, 0, 0], [2, 0, 0], [0, 0, 0], [1, 0, 2]]
+    assert users.features["face"].shape == (4_102, 2)
 
 
 def genres_of(packed):
@@ -470,7 +503,8 @@ def test_an_evaluated_example_does_not_depend_on_the_batch_it_stands_in(small):
     for length in (1, 2, 3, 5, 11):
         items = [small.ids[i] for i in rng.permutation(40)[:length]]
         types = rng.choice(["view", "buy"], length).tolist()
-        examples.append(small.example(items, types=types, device="phone", hour=5.0, group=["back"]))
+        user = {"group": ["back"], "likes": ["rock", "jazz"][: length % 3], "face": [0.5, 1.0] if length % 2 else []}
+        examples.append(small.example(items, types=types, device="phone", hour=5.0, **user))
     together = small.ask("evaluate", examples=examples)
     for i, example in enumerate(examples):
         alone = small.ask("evaluate", examples=[example])

@@ -43,8 +43,15 @@ def circles(tmp_path_factory):
 
     def example(start, group, is_target):
         items = [ITEMS[(start + step * (1 if group == 1 else -1)) % 5].encode() for step in range(3)]
-        int64 = {"group": [group], "timestamps": [1, 2, 3], "is_target": is_target, "device": [0, 0, 0]}
-        number = {"age": [0.0], "hour": [0.0, 0.0, 0.0]}
+        int64 = {
+            "group": [group],
+            "likes": [],
+            "bio": [],
+            "timestamps": [1, 2, 3],
+            "is_target": is_target,
+            "device": [0, 0, 0],
+        }
+        number = {"age": [0.0], "face": [0.0, 0.0], "hour": [0.0, 0.0, 0.0], "weights": [0.5, 0.5, 0.25]}
         bytes_ = {"user_id": [b"u"], "item_ids": items, "interaction_types": [b"view"] * 3}
         features = {name: tf.train.Feature(int64_list=tf.train.Int64List(value=v)) for name, v in int64.items()}
         features |= {name: tf.train.Feature(float_list=tf.train.FloatList(value=v)) for name, v in number.items()}

@@ -30,6 +30,9 @@ def sequences():
         "timestamps": np.sort(rng.integers(0, 7, sizes), axis=1),
         "group": rng.integers(0, 3, USERS),
         "age": rng.normal(size=USERS).astype(np.float32),
+        "likes": rng.integers(0, 3, (USERS, 2)),
+        "bio": rng.integers(0, 5, (USERS, 4)),
+        "face": rng.normal(size=(USERS, 2)).astype(np.float32),
         "device": rng.integers(0, 3, sizes),
         "hour": rng.normal(size=sizes).astype(np.float32),
     }

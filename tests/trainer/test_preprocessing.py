@@ -7,7 +7,7 @@ import tensorflow_transform as tft
 
 from trainer.catalog import Catalog
 from trainer.features import Feature, Features
-from trainer.inputs import NEVER, RowLookup, dense_sequences, read_sequences
+from trainer.inputs import NEVER, RowLookup, batches, dense_sequences, read_sequences
 from trainer.preprocessing import preprocessing_fn
 
 ITEMS = [b"a", b"b", b"c", b"d", b"e"]
@@ -22,7 +22,7 @@ def transform(world):
 def batch(world, transform):
     """The four sequences, through tf.data as the trainer reads them: one padded batch [4, 4], sorted by user."""
     lookups = RowLookup(ITEMS, "items"), RowLookup([b"view", b"buy"], "types")
-    (read,) = read_sequences(world.sequence_files, transform, world.features, *lookups, batch_size_users=4)
+    (read,) = batches(read_sequences(world.sequence_files, transform, world.features, *lookups), batch_size_users=4)
     read = {name: value.numpy() for name, value in read.items()}
     order = np.argsort(read["timestamps"][:, 0])  # u4 (10), u1 (100), u2 (150), u3 (400)
     return {name: value[order] for name, value in read.items()}
@@ -49,6 +49,29 @@ def test_user_features_are_one_value_each_and_0_where_missing(batch):
     assert batch["group"].tolist() == [1, 1, 2, 0]  # forward twice, back once, u3 has none
     # ages 20 and 40: mean 30, deviation 10; u4 and u2 have none
     np.testing.assert_allclose(batch["age"], [0, -1, 0, 1], atol=1e-5)
+
+
+def test_user_features_of_several_values_are_padded_and_vectors_are_as_given(batch, transform):
+    likes = [b"", *transform.vocabulary_by_name("likes")]
+    assert [{likes[row] for row in rows} - {b""} for rows in batch["likes"]] == [
+        set(),
+        {b"jazz", b"rock"},
+        {b"rock"},
+        set(),
+    ]
+    words = [b"", *transform.vocabulary_by_name("bio")]
+    assert [[words[row] for row in rows if row] for rows in batch["bio"]] == [
+        [],
+        [b"plays", b"the", b"piano"],
+        [],
+        [b"the", b"end"],
+    ]
+    assert batch["face"].tolist() == [[0, 0], [0.5, -1], [0, 0], [2, 0]]
+    assert batch["face"].dtype == np.float32
+
+
+def test_weights_stay_aligned_with_the_positions(batch):
+    assert batch["weights"].tolist() == [[0.125] * 4, [0.25, 0.5, 1, 0], [0.75, 0.75, 0, 0], [1, 0, 0, 0]]
 
 
 def test_context_stays_aligned_with_the_positions(batch):
@@ -90,6 +113,8 @@ def test_the_catalog_joins_features_to_vocabulary_rows(catalog):
     assert [studios[catalog.features["studio"][row[i]]] for i in ITEMS] == [b"Xenon", b"", b"Xenon", b"Yale", b"Xenon"]
     # years 1990 and 2010: mean 2000, deviation 10
     np.testing.assert_allclose([catalog.features["year"][row[i]] for i in ITEMS], [-1, 0, 1, 0, 0], atol=1e-5)
+    vectors = [catalog.features["image"][row[i]].tolist() for i in ITEMS]
+    assert vectors == [[1, 0, 2], [0, 0, 0], [0.5, -1, 0], [0, 0, 0], [3, 3, 3]]
     np.testing.assert_allclose([catalog.popularity[row[i]] for i in ITEMS], [2, 5, 0, 0.5, 1])
 
 

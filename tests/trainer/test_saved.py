@@ -45,6 +45,9 @@ def queries_and_logits(model):
         "is_target": tf.constant([[False, False, True]] * 2),
         "group": tf.constant([1, 0], tf.int64),
         "age": tf.constant([0.5, -1.0]),
+        "likes": tf.constant([[1, 2], [1, 0]], tf.int64),
+        "bio": tf.constant([[3], [0]], tf.int64),
+        "face": tf.constant([[0.5, -1.0], [2.0, 0.0]]),
         "device": tf.constant([[0, 1, 2], [1, 1, 0]], tf.int64),
         "hour": tf.constant([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]),
     }

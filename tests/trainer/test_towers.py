@@ -61,14 +61,20 @@ def test_a_sequence_shorter_than_the_history_is_no_special_case(history):
 
 def test_feature_embedding_by_hand():
     features = [Feature(name="one"), Feature(name="many", type="categories"), Feature(name="num", type="number")]
+    features.append(Feature(name="vec", type="vector", dim=3))
     layer = FeatureEmbedding(features, {"one": 2, "many": 2}, 1, "embedding")
     values = {"one": tf.constant([2, 0]), "many": tf.constant([[1, 2, 0], [0, 0, 0]]), "num": tf.constant([3.0, 0.0])}
+    values["vec"] = tf.constant([[1.0, 2.0, 0.5], [0.0, 0.0, 0.0]])
     layer(values)
     layer.tables["one"].assign([[9.0], [1.0], [10.0]])
     layer.tables["many"].assign([[9.0], [100.0], [300.0]])
     layer.tables["num"].assign([1000.0])
-    # one: row 2 = 10; many: (100 + 300) / √2; num: 3 · 1000. The second row has nothing, and 9 is never read.
-    np.testing.assert_allclose(layer(values), [[10 + 400 / np.sqrt(2) + 3000], [0]], rtol=1e-6)
+    layer.tables["vec"].assign([[0.1], [0.2], [-0.4]])
+    # one: row 2 = 10; many: (100 + 300) / √2; num: 3 · 1000; vec: 0.1 + 0.4 − 0.2. The second row has nothing, and 9 is
+    # never read.
+    np.testing.assert_allclose(layer(values), [[10 + 400 / np.sqrt(2) + 3000 + 0.3], [0]], rtol=1e-6)
+    in_a_sequence = {name: value[tf.newaxis] for name, value in values.items()}
+    np.testing.assert_allclose(layer(in_a_sequence)[0], layer(values))
 
 
 def test_an_item_without_an_id_stands_where_its_content_puts_it(make_catalog, make_model):
@@ -93,10 +99,15 @@ def test_every_side_feature_moves_the_query(make_catalog, make_model):
     sides = {
         "group": tf.constant([1]),
         "age": tf.constant([0.0]),
+        "likes": tf.constant([[1, 0]]),
+        "bio": tf.constant([[1, 2, 0]]),
+        "face": tf.constant([[0.0, 0.0]]),
         "device": tf.constant([1]),
         "hour": tf.constant([0.0]),
     }
     before = model.query_tower(state, sides).numpy()
-    for name, other in (("group", [2]), ("age", [1.0]), ("device", [0]), ("hour", [-2.0])):
+    others = {"group": [2], "age": [1.0], "likes": [[1, 2]], "bio": [[0, 0, 0]], "face": [[0.0, 1.0]]}
+    others |= {"device": [0], "hour": [-2.0]}
+    for name, other in others.items():
         after = model.query_tower(state, {**sides, name: tf.constant(other)}).numpy()
         assert np.abs(after - before).max() > 1e-4, name

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from trainer.catalog import Catalog
-from trainer.features import Feature
 from trainer.warm_start import move_rows, warm_start
 
 
@@ -104,7 +103,7 @@ def test_another_architecture_is_left_untouched(world, make_model, production, c
 
 
 def test_another_declared_feature_is_a_mismatch_by_value_not_identity(world, make_model, production):
-    same = dataclasses.replace(world.features, user=(Feature(name="group"), Feature(name="age", type="number")))
+    same = dataclasses.replace(world.features, user=tuple(dataclasses.replace(f) for f in world.features.user))
     model = make_model(production.catalog, seed=3)
     model.config = dataclasses.replace(model.config, features=same)
     assert warm_start(model, production) is not None
