@@ -16,13 +16,28 @@ class Production(Artifact):
         servable/            the SavedModel in production: the baseline
         trainer/             the Trainer's output it was packed from: the warm start
         statistics/interactions/Split-*/FeatureStats.pb, statistics/catalog/Split-all/FeatureStats.pb
+        state/               the user state, for the next span to begin from
     """
 
     TYPE_NAME = "evergreen.Production"
     TYPE_ANNOTATION = Model
 
 
+class UserState(Artifact):
+    """The last interactions of every user, and which spans they come from (interaction_example_gen/state.py)."""
+
+    TYPE_NAME = "evergreen.UserState"
+
+
 class DataVerdict(Artifact):
-    """The gate's decision: `verdict.json` with `decision`, `reasons`, and the figures behind them."""
+    """What the data gate decided, also of a run that was stopped: `verdict.html` for people, and `verdict.json`.
+
+    decision: go, warn or stop. span: the newest read. spans: those to learn, {"6": how people call it}.
+    fingerprints: of these spans' files, {"6": …}.
+    quarantined: on a stop the spans that are bad.
+    reasons, warnings, accepted: sentences. overrides: {"6": {"who": …, "why": …}} of the spans to learn.
+    checks: [{name, outcome: passed, warned or failed, sentence, figure, warn, stop, unit, at_least, span}, …]; span is
+      null where the whole run is asked.
+    """
 
     TYPE_NAME = "evergreen.DataVerdict"

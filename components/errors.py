@@ -2,7 +2,8 @@
 
 EvergreenError
 ├── DataError          an input file cannot be used (missing, unreadable, wrong columns)
-├── DataStopped        the gate, or too many rejected rows, stopped the run
+├── DataStopped        the data was read and found unfit: the gate stopped the run
+│   └── NothingNew     there is nothing that production has not learned
 ├── BuildError         a model or an index cannot be built
 ├── ServableError      a servable did not answer as it must
 └── RunFailed          a node of a run failed or was skipped
@@ -19,6 +20,10 @@ class DataError(EvergreenError):
 
 class DataStopped(EvergreenError):
     """The data was read and found unfit; the message gives the reasons with their figures."""
+
+
+class NothingNew(DataStopped):
+    """Production has learned all there is: no fault, and nothing to do until more comes."""
 
 
 class BuildError(EvergreenError):

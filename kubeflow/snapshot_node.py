@@ -4,11 +4,14 @@ On one machine the runner takes the snapshot before it compiles the graph; a pac
 """
 
 import logging
+from dataclasses import asdict
 
+from pydantic import TypeAdapter
 from tfx.dsl.component.experimental.annotations import OutputDict, Parameter
 from tfx.dsl.component.experimental.decorators import component
 
-from components.interaction_example_gen.contract import parse_contract
+from components.data_gate.config import GateConfig
+from components.interaction_example_gen.contract import parse_config, parse_contract
 from pipeline.snapshot import take_snapshot
 
 log = logging.getLogger("evergreen.snapshot")
@@ -19,29 +22,30 @@ def Snapshot(
     data_root: Parameter[str],
     asked_span: Parameter[int],
     asked_window_spans: Parameter[int],
-    default_window_spans: Parameter[int],
     cause: Parameter[str],
     registry_url: Parameter[str],
     contract: Parameter[str],
-) -> OutputDict(span=int, window_spans=int, fingerprint=str, registry_id=str, live_version=int):  # type: ignore[valid-type]
+    examples: Parameter[str],
+    gate: Parameter[str],
+) -> OutputDict(  # type: ignore[valid-type]
+    span=int, plan=str, registry_id=str, live_version=int, overrides=str, asked_at_seconds=int
+):
     """Looks at the data and the registry.
 
     Args:
         asked_span: the newest span to read; pipeline.snapshot.NEWEST_SPAN for the newest that has files.
-        asked_window_spans: how many spans to read; 0 for `default_window_spans`, the configuration's.
+        asked_window_spans: how many spans to look back on; 0 for the configuration's.
         cause: why the run was begun, in words. Not read: it is here to be seen beside the run.
-        contract: a DataContract as JSON.
+        contract, examples, gate: DataContract, ExamplesConfig and GateConfig as JSON.
     """
     seen = take_snapshot(
-        parse_contract(contract), data_root, registry_url, asked_span, asked_window_spans or default_window_spans
+        parse_contract(contract),
+        parse_config(examples),
+        TypeAdapter(GateConfig).validate_json(gate),
+        data_root,
+        registry_url,
+        asked_span,
+        window_spans=asked_window_spans,
     )
-    log.info(
-        "span %d of %s, %d spans back; version %d is live", seen.span, data_root, seen.window_spans, seen.live_version
-    )
-    return {
-        "span": seen.span,
-        "window_spans": seen.window_spans,
-        "fingerprint": seen.fingerprint,
-        "registry_id": seen.registry_id,
-        "live_version": seen.live_version,
-    }
+    log.info("span %d of %s; version %d is live", seen.span, data_root, seen.live_version)
+    return {name: value for name, value in asdict(seen).items() if name != "data_root"}

@@ -1,8 +1,9 @@
-"""One Beam pipeline: files → checked tables → shards of users, ordered → examples, catalog, user state, summary.
+"""One Beam pipeline: files → checked rows → shards of users, ordered → examples, catalog, users, state, summary.
 
-    interaction files ─ read, clean ─ partition by user ─▶ order ─┬─▶ newest timestamps ─▶ eval cut
-    catalog files ─ load ────────┘ (its ids)                      └─▶ train, eval, users ◀─ the cut, users' features
-                    └─▶ catalog ◀─ popularity
+    log files, state, users' files ─ read, clean, deal ─┬─▶ times ─▶ eval cut
+                                                        └─▶ by shard ─▶ merge, write: train, eval, users, state, …
+    catalog files ─ load as of the cut ─┬───────────────────────▲                └─▶ popularity
+                                        └─▶ catalog ◀────────────────────────────────────┘
 
 Elements are files and shards, never rows. A step that meets unusable data does not raise (Beam would wrap the message
 in tracebacks): it counts the error in the report, and the verdict is taken once, from the summary, at the end.
@@ -15,97 +16,117 @@ from typing import Any
 import apache_beam as beam
 import tensorflow as tf
 
+from components.errors import DataError
 from components.interaction_example_gen import steps
 from components.interaction_example_gen.contract import DataContract, ExamplesConfig
-from components.interaction_example_gen.files import catalog_files, interaction_files, user_files, window_spans
+from components.interaction_example_gen.files import catalog_files, fingerprint, interaction_files, user_files
 from components.interaction_example_gen.judge import judge
+from components.interaction_example_gen.plan import ReadPlan
 from components.interaction_example_gen.report import Report
+from components.interaction_example_gen.span_pattern import SpanPattern
+from components.interaction_example_gen.state import read_lineage, state_files, write_lineage
+from components.interaction_example_gen.summary import lineage_of, summarize
 
 SUMMARY_NAME = "summary.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to read, and how; the three places to write to."""
+    """What to read, and how; the places to write to. `state_uri`: the user state in production, None for none."""
 
     data_root: str
     contract: DataContract
     config: ExamplesConfig
-    span: int
+    plan: ReadPlan
     learned_until_seconds: int
+    state_uri: str | None
     examples_uri: str
     catalog_uri: str
     users_uri: str
+    new_state_uri: str
 
 
 def build(pipeline: beam.Pipeline, request: Request) -> dict[str, Any]:
     """Runs `pipeline` to its end and returns the summary, which stands in `examples_uri` too.
 
-    Raises DataError or DataStopped, as `judge` does; the summary is written all the same.
+    Raises DataError or NothingNew, as `judge` does (the summary is written all the same), and DataError when the files
+    changed since the plan was made.
     """
-    contract, config = request.contract, request.config
-    spans = window_spans(request.span, config.window_spans)
-    files = interaction_files(request.data_root, contract, spans)
+    contract, config, plan = request.contract, request.config, request.plan
+    files = _files(request)
     inputs = steps.Inputs(
         contract=contract,
         config=config,
-        span=request.span,
-        learned_until_seconds=request.learned_until_seconds,
+        plan=plan,
+        learned_until_seconds=request.learned_until_seconds if config.targets == "new" else 0,
         file_names=[file.name for file in files],
         examples_uri=request.examples_uri,
         catalog_uri=request.catalog_uri,
         users_uri=request.users_uri,
+        state_uri=request.new_state_uri,
     )
-    summary_path = f"{request.examples_uri}/{SUMMARY_NAME}"
+    window = sorted(plan.fingerprints)
+    state = state_files(request.state_uri) if plan.from_state and request.state_uri else []
+    before = read_lineage(request.state_uri) if state and request.state_uri else {}
 
-    items, items_report = _outputs(
+    sources: list[tuple[str, Any]] = [
+        *((steps.LOG, file) for file in files),
+        *((steps.STATE, path) for path in state),
+        (steps.USERS, user_files(request.data_root, contract, window)),
+    ]
+    dealt, times, dealt_report = _outputs(
         pipeline
-        | "CatalogFiles" >> beam.Create([catalog_files(request.data_root, contract)])
-        | "LoadItems" >> _step(steps.load_catalog, inputs)
+        | "Sources" >> beam.Create(sources, reshuffle=True)
+        | "ReadCleanDeal" >> _step(steps.deal_source, inputs)
     )
-    items_side = beam.pvalue.AsList(items)
-    users, users_report = _outputs(
+    all_times = times | "AddTimes" >> beam.CombineGlobally(steps.add_times)
+    cut = beam.pvalue.AsSingleton(all_times | "Cut" >> beam.Map(steps.cut_of, inputs))
+    items, _, items_report = _outputs(
         pipeline
-        | "UserFiles" >> beam.Create([user_files(request.data_root, contract)])
-        | "LoadUsers" >> _step(steps.load_user_shards, inputs)
+        | "CatalogFiles" >> beam.Create([catalog_files(request.data_root, contract, window)])
+        | "LoadItems" >> _step(steps.load_catalog, inputs, cut)
     )
-    rows, rows_report = _outputs(
-        pipeline
-        | "LogFiles" >> beam.Create(files, reshuffle=True)
-        | "ReadAndClean" >> _step(steps.read_shards, inputs, items_side)
+    popularity, _, examples_report = _outputs(
+        dealt
+        | "ByShard" >> beam.GroupByKey()
+        | "MergeAndWrite" >> _step(steps.write_shard, inputs, cut, beam.pvalue.AsList(items))
     )
-    logs, logs_report = _outputs(rows | "ByShard" >> beam.GroupByKey() | "Order" >> _step(steps.order_shard, inputs))
-    cut = beam.pvalue.AsSingleton(
-        logs
-        | "NewestTimes" >> beam.FlatMap(steps.newest_timestamps, inputs)
-        | "GatherTimes" >> beam.CombineGlobally(steps.gather)
-        | "Cut" >> beam.Map(steps.cut_of, config.eval_fraction)
-    )
-    popularity, examples_report = _outputs(
-        {"log": logs, "users": users}
-        | "WithUsers" >> beam.CoGroupByKey()
-        | "WriteExamples" >> _step(steps.write_shard, inputs, cut)
-    )
-    _, catalog_report = _outputs(
+    _, _, catalog_report = _outputs(
         items | "WriteCatalog" >> _step(steps.write_catalog, inputs, beam.pvalue.AsList(popularity))
     )
-    reports = (items_report, users_report, rows_report, logs_report, examples_report, catalog_report)
     _ = (
-        reports
+        (dealt_report, items_report, examples_report, catalog_report)
         | "Reports" >> beam.Flatten()
         | "Sum" >> beam.CombineGlobally(_total)
-        | "Summary" >> beam.Map(_write_summary, summary_path, spans, request.learned_until_seconds)
+        | "Summary" >> beam.Map(_write_summary, inputs, before, beam.pvalue.AsSingleton(all_times), cut)
     )
     pipeline.run().wait_until_finish()
-    with tf.io.gfile.GFile(summary_path) as stream:
+    _files(request)
+    with tf.io.gfile.GFile(f"{request.examples_uri}/{SUMMARY_NAME}") as stream:
         summary: dict[str, Any] = json.load(stream)
-    judge(summary, config, request.span, contract.interactions.types)
+    judge(summary, config, contract, plan.span)
     return summary
 
 
+def _files(request: Request) -> list[steps.SourceFile]:
+    """The log's files of the plan. Raises DataError when they are not what the plan saw: it asks for another run."""
+    plan = request.plan
+    files = interaction_files(request.data_root, request.contract, plan.read)
+    label = SpanPattern(request.contract.interactions.files).label
+    changed = [s for s in plan.read if fingerprint([f for f in files if f.span == s]) != plan.fingerprints[s]]
+    if changed:
+        names = [file.name for file in files if file.span in changed]
+        raise DataError(
+            f"span {', '.join(map(label, changed))} changed while it was read: another file, size or time of writing "
+            f"than when the run began; there now: {', '.join(names[:5]) or 'none'}. Run again when what writes it is "
+            "done; files that are not complete belong under a name that begins with a dot"
+        )
+    return files
+
+
 def _step(work: Any, inputs: steps.Inputs, *side: Any) -> beam.ParDo:
-    """`work(element, inputs, *side)` yields tables and Reports; the Reports go to an output of their own."""
-    return beam.ParDo(_Step(work, inputs), *side).with_outputs("report", main="main")
+    """`work(element, inputs, *side)` yields results, Times and Reports; the latter two go to outputs of their own."""
+    return beam.ParDo(_Step(work, inputs), *side).with_outputs("report", "times", main="main")
 
 
 class _Step(beam.DoFn):
@@ -117,19 +138,35 @@ class _Step(beam.DoFn):
 
     def process(self, element: Any, *side):  # type: ignore[no-untyped-def]  # Beam would read hints as its own
         for output in self._work(element, self._inputs, *side):
-            yield beam.pvalue.TaggedOutput("report", output) if isinstance(output, Report) else output
+            if isinstance(output, Report):
+                yield beam.pvalue.TaggedOutput("report", output)
+            elif isinstance(output, dict):
+                yield beam.pvalue.TaggedOutput("times", output)
+            else:
+                yield output
 
 
-def _outputs(outputs: Any) -> tuple[beam.PCollection, beam.PCollection]:
-    return outputs["main"], outputs["report"]
+def _outputs(outputs: Any) -> tuple[beam.PCollection, beam.PCollection, beam.PCollection]:
+    return outputs["main"], outputs["times"], outputs["report"]
 
 
 def _total(reports: Any) -> Report:
     return sum(reports, Report())
 
 
-def _write_summary(report: Report, path: str, spans: tuple[int, ...], learned_until_seconds: int) -> None:
-    summary = report.summary(spans=spans, learned_until_seconds=learned_until_seconds)
-    tf.io.gfile.makedirs(path.rsplit("/", 1)[0])
-    with tf.io.gfile.GFile(path, "w") as stream:
+def _write_summary(
+    report: Report, inputs: steps.Inputs, before: dict[str, Any], times: steps.Times, cut: int | None
+) -> None:
+    summary = summarize(
+        report,
+        times,
+        plan=inputs.plan,
+        contract=inputs.contract,
+        before=before,
+        cut=cut,
+        learned_until_seconds=inputs.learned_until_seconds,
+    )
+    tf.io.gfile.makedirs(inputs.examples_uri)
+    with tf.io.gfile.GFile(f"{inputs.examples_uri}/{SUMMARY_NAME}", "w") as stream:
         stream.write(json.dumps(summary, indent=1))
+    write_lineage(inputs.state_uri, lineage_of(summary, inputs.plan, before))

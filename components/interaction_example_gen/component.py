@@ -1,7 +1,6 @@
 """InteractionExampleGen: logs in; examples with point-in-time histories, the catalog and the user state out."""
 
 import json
-from dataclasses import replace
 
 import apache_beam as beam
 from tfx.components.util import examples_utils
@@ -16,9 +15,10 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types.standard_artifacts import Examples
 
-from components.artifacts import Production
+from components.artifacts import Production, UserState
 from components.interaction_example_gen.build import Request, build
 from components.interaction_example_gen.contract import parse_config, parse_contract
+from components.interaction_example_gen.plan import parse_plan
 
 
 @component(use_beam=True)
@@ -27,19 +27,18 @@ def InteractionExampleGen(
     examples: OutputArtifact[Examples],
     catalog: OutputArtifact[Examples],
     users: OutputArtifact[Examples],
+    state: OutputArtifact[UserState],
     span: Parameter[int],
-    window_spans: Parameter[int],
+    plan: Parameter[str],
     data_root: Parameter[str],
     contract: Parameter[str],
     config: Parameter[str],
-    fingerprint: Parameter[str],
     beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
 ) -> None:
-    """Examples of the `window_spans` spans up to `span`: splits `train` and `eval`, and `summary.json` beside them.
+    """Examples of the spans up to `span`: splits `train` and `eval`; `summary.json` and `rejected/` beside them.
 
-    `contract` and `config` are the JSON of DataContract and ExamplesConfig. `fingerprint` (files.fingerprint) is not
-    read: it makes the cache know when the data changed. `catalog` and `users` have one split, `all`.
-    Raises DataError or DataStopped, with what to do.
+    `plan`, `contract` and `config` are the JSON of ReadPlan, DataContract and ExamplesConfig. `catalog` and `users`
+    have one split, `all`. Raises DataError or DataStopped, with what to do.
     """
     with fileio.open(f"{production.uri}/production.json") as stream:
         live = json.load(stream)
@@ -48,12 +47,14 @@ def InteractionExampleGen(
         Request(
             data_root=data_root,
             contract=parse_contract(contract),
-            config=replace(parse_config(config), window_spans=window_spans),
-            span=span,
+            config=parse_config(config),
+            plan=parse_plan(plan),
             learned_until_seconds=live["learned_until_seconds"],
+            state_uri=f"{production.uri}/state" if live["version"] else None,
             examples_uri=examples.uri,
             catalog_uri=catalog.uri,
             users_uri=users.uri,
+            new_state_uri=state.uri,
         ),
     )
     for artifact, splits in ((examples, ["train", "eval"]), (catalog, ["all"]), (users, ["all"])):

@@ -2,8 +2,7 @@
 
 import hashlib
 import posixpath
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from apache_beam.io.filesystem import FileMetadata
@@ -11,101 +10,114 @@ from apache_beam.io.filesystems import FileSystems
 
 from components.errors import DataError
 from components.interaction_example_gen.contract import DataContract
+from components.interaction_example_gen.span_pattern import SpanPattern
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFile:
-    """One input file. `index` orders the files of a run; `name` is the path below the data root, for messages."""
+    """One input file. `index` orders the files of a run; `name` is the path below the data root, for messages.
+
+    `written_at_seconds` is 0 where the store does not know; `span` -1 for files that are of none.
+    """
 
     index: int
     path: str
     name: str
-    span: int | None = None
+    size_bytes: int
+    written_at_seconds: float
+    span: int = -1
 
 
-def window_spans(span: int, count: int) -> tuple[int, ...]:
-    """The spans that a run for `span` may read, oldest first: `count` of them, none below 0."""
-    return tuple(range(max(0, span - count + 1), span + 1))
+def window_of(span: int, count: int) -> range:
+    """The spans that a run for `span` may look at, oldest first: `count` of them, none below 0."""
+    return range(max(0, span - count + 1), span + 1)
 
 
-def interaction_files(data_root: str, contract: DataContract, spans: Sequence[int]) -> list[SourceFile]:
-    """The log's files of `spans`, by span and name. An older span may be absent; the newest must be there.
-
-    Raises DataError when the newest span has no file, naming the spans that have.
-    """
-    glob = contract.interactions.files
-    found = [(span, meta) for span in sorted(spans) for meta in _match(data_root, glob.replace("{span}", str(span)))]
-    newest = max(spans)
-    if newest not in {span for span, _ in found}:
-        existing = existing_spans(data_root, contract)
-        raise DataError(
-            f"span {newest} has no file: nothing matches {glob.replace('{span}', str(newest))!r} below {data_root!r}; "
-            f"spans with files: {existing or 'none'}. Put the span's files there, or correct data_root or "
-            "interactions.files"
-        )
-    return [
-        SourceFile(index=index, path=meta.path, name=_below(data_root, meta.path), span=span)
-        for index, (span, meta) in enumerate(found)
-    ]
+def interaction_files(data_root: str, contract: DataContract, spans: Iterable[int]) -> list[SourceFile]:
+    """The log's files of `spans`, by span and name; a span may have none. Of a span with versions, the highest's."""
+    found = _of_spans(data_root, SpanPattern(contract.interactions.files), spans)
+    return [_source(data_root, meta, index, span) for index, (span, meta) in enumerate(found)]
 
 
-def entity_files(data_root: str, glob: str, setting: str) -> list[SourceFile]:
-    """The files of the catalog or of the users, by name; `setting` names the glob's key in the configuration.
+def catalog_files(data_root: str, contract: DataContract, spans: Iterable[int]) -> list[SourceFile]:
+    """The catalog's files; raises DataError when there is none. `spans`: whose, where they belong to spans."""
+    return _entity_files(data_root, contract.items.files, "items.files", spans)
 
-    Raises DataError when none matches, naming what lies in the folder.
-    """
-    found = _match(data_root, glob)
-    if not found:
-        folder = posixpath.dirname(glob)
-        beside = [_below(data_root, meta.path) for meta in _match(data_root, posixpath.join(folder, "*"))]
-        raise DataError(
-            f"nothing matches {glob!r} below {data_root!r}; files there: {beside[:10] or 'none'}. "
-            f"Correct {setting} or data_root, or put the file there"
-        )
-    return [
-        SourceFile(index=index, path=meta.path, name=_below(data_root, meta.path)) for index, meta in enumerate(found)
-    ]
+
+def user_files(data_root: str, contract: DataContract, spans: Iterable[int]) -> list[SourceFile]:
+    """The users' files, none when the contract declares no users; raises DataError when one is declared and absent."""
+    return _entity_files(data_root, contract.users.files, "users.files", spans) if contract.users else []
 
 
 def existing_spans(data_root: str, contract: DataContract) -> list[int]:
     """All spans that have a file, ascending."""
-    glob = contract.interactions.files
-    wildcards = {r"\*": "[^/]*", r"\?": "[^/]"}
-    pattern = re.escape(glob.replace("{span}", "\0")).replace(re.escape("\0"), r"(\d+)", 1)
-    pattern = pattern.replace(re.escape("\0"), r"\d+")
-    for escaped, meaning in wildcards.items():
-        pattern = pattern.replace(escaped, meaning)
-    names = (_below(data_root, meta.path) for meta in _match(data_root, glob.replace("{span}", "*")))
-    return sorted({int(match.group(1)) for name in names if (match := re.fullmatch(pattern, name))})
+    pattern = SpanPattern(contract.interactions.files)
+    names = (below(data_root, meta.path) for meta in _match(data_root, pattern.glob()))
+    return sorted({parsed[0] for name in names if (parsed := pattern.parse(name))})
 
 
-def fingerprint(data_root: str, contract: DataContract, spans: Sequence[int]) -> str:
-    """A hash of the names, sizes and modification times of every file that a run over `spans` reads.
+def no_file(data_root: str, contract: DataContract, span: int) -> DataError:
+    """What to say when a span has no file: names the spans that have."""
+    pattern, existing = SpanPattern(contract.interactions.files), existing_spans(data_root, contract)
+    shown = pattern.labels(existing[-20:])
+    return DataError(
+        f"span {pattern.label(span)} has no file: nothing matches {pattern.glob(span)!r} below {data_root!r}; "
+        f"spans with files: {f'… {shown}' if len(existing) > 20 else shown}. Put the span's files there, or correct "
+        "data_root or interactions.files"
+    )
 
-    Goes into the component's parameters, so that a cached result is used only while the data is the same.
-    Raises DataError when the newest span, the catalog or the users have no file.
-    """
-    metas = [(file.name, file.path) for file in interaction_files(data_root, contract, spans)]
-    for files in (catalog_files(data_root, contract), user_files(data_root, contract)):
-        metas += [(file.name, file.path) for file in files]
-    facts = []
-    for name, path in metas:
-        meta = FileSystems.match([path])[0].metadata_list[0]
-        facts.append(f"{name}\t{meta.size_in_bytes}\t{meta.last_updated_in_seconds}")
+
+def fingerprint(files: Iterable[SourceFile]) -> str:
+    """A hash of names, sizes and times of writing: tells whether anything changed, without reading it."""
+    facts = [f"{file.name}\t{file.size_bytes}\t{file.written_at_seconds}" for file in files]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
-def catalog_files(data_root: str, contract: DataContract) -> list[SourceFile]:
-    """The catalog's files; raises DataError when there is none."""
-    return entity_files(data_root, contract.items.files, "items.files")
+def below(data_root: str, path: str) -> str:
+    """The path from the data root on."""
+    return path.removeprefix(data_root).lstrip("/")
 
 
-def user_files(data_root: str, contract: DataContract) -> list[SourceFile]:
-    """The users' files, none when the contract declares no users; raises DataError when one is declared and absent."""
-    return entity_files(data_root, contract.users.files, "users.files") if contract.users else []
+def _of_spans(data_root: str, pattern: SpanPattern, spans: Iterable[int]) -> list[tuple[int, FileMetadata]]:
+    """Each file with its span; of a span with versions, the highest's."""
+    found: list[tuple[int, FileMetadata]] = []
+    for span in sorted(spans):
+        versions: dict[int, list[FileMetadata]] = {}
+        for meta in _match(data_root, pattern.glob(span)):
+            if (parsed := pattern.parse(below(data_root, meta.path))) and parsed[0] == span:
+                versions.setdefault(parsed[1], []).append(meta)
+        if versions:
+            found += [(span, meta) for meta in versions[max(versions)]]
+    return found
 
 
-def _match(data_root: str, glob: str) -> list[FileMetadata]:
+def _entity_files(data_root: str, glob: str, setting: str, spans: Iterable[int]) -> list[SourceFile]:
+    globs = [SpanPattern(glob).glob(span) for span in sorted(spans)] if "{" in glob else [glob]
+    found = (
+        [meta for _, meta in _of_spans(data_root, SpanPattern(glob), spans)] if "{" in glob else _match(data_root, glob)
+    )
+    if not found:
+        folder = posixpath.dirname(globs[-1])
+        beside = [below(data_root, meta.path) for meta in _match(data_root, posixpath.join(folder, "*"))]
+        raise DataError(
+            f"nothing matches {globs[-1]!r} below {data_root!r}; files there: {beside[:10] or 'none'}. "
+            f"Correct {setting} or data_root, or put the file there"
+        )
+    return [_source(data_root, meta, index, -1) for index, meta in enumerate(found)]
+
+
+def _source(data_root: str, meta: FileMetadata, index: int, span: int) -> SourceFile:
+    return SourceFile(
+        index=index,
+        path=meta.path,
+        name=below(data_root, meta.path),
+        size_bytes=meta.size_in_bytes or 0,
+        written_at_seconds=meta.last_updated_in_seconds or 0,
+        span=span,
+    )
+
+
+def _match(data_root: str, glob: str) -> Sequence[FileMetadata]:
     """Files below the root that match, by path; hidden ones and markers (`.x`, `_SUCCESS`) are not data.
 
     Raises DataError when the store is unknown, or refuses.
@@ -122,7 +134,3 @@ def _match(data_root: str, glob: str) -> list[FileMetadata]:
         (meta for meta in found if not posixpath.basename(meta.path).startswith((".", "_"))),
         key=lambda m: m.path,
     )
-
-
-def _below(data_root: str, path: str) -> str:
-    return path.removeprefix(data_root).lstrip("/")

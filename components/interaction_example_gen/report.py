@@ -1,6 +1,7 @@
 """What was read, refused and written: counted in parts by the steps, added up, saved as `summary.json`."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,89 +10,85 @@ MAX_NAMES = 20
 
 Sample = tuple[int, int, str]  # index of the file, line, what the row says
 
+REJECTED, DUPLICATED, LEFT_OUT = "rejected", "duplicated", "left_out"
+
+
+@dataclass(kw_only=True)
+class Account:
+    """Rows that did not become interactions, by reason, with the first of them; `figures`: where a span counts them."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    figures: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: str, count: int, samples: Iterable[Sample]) -> None:
+        self.counts[reason] += count
+        self.samples[reason] = sorted([*self.samples.get(reason, ()), *samples])[:MAX_SAMPLES]
+
+    def __add__(self, other: "Account") -> "Account":
+        figures = {**self.figures, **other.figures}
+        both = Account(counts=Counter(self.counts), samples=dict(self.samples), figures=figures)
+        for reason, count in other.counts.items():
+            both.add(reason, count, other.samples.get(reason, ()))
+        return both
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            reason: {
+                "count": count,
+                "samples": [text for _, _, text in self.samples.get(reason, ())],
+                **({"figure": self.figures[reason]} if reason in self.figures else {}),
+            }
+            for reason, count in sorted(self.counts.items())
+        }
+
 
 @dataclass(kw_only=True)
 class Report:
     """A part of the account; `+` adds two parts, in any order to the same sum.
 
-    The law: `rows_read == rows_accepted + sum(rejected.values())`, so no row is dropped without a count.
+    The law: of every span, rows_read = rows_accepted + rows_rejected + rows_duplicated + rows_left_out.
     """
 
-    rows_per_span: Counter[int] = field(default_factory=Counter)
-    rows_accepted: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    figures: dict[int, Counter[str]] = field(default_factory=dict)  # of each span that was read
+    types: dict[int, Counter[str]] = field(default_factory=dict)  # of each span's accepted rows
+    totals: Counter[str] = field(default_factory=Counter)
+    rejected: Account = field(default_factory=Account)
+    duplicated: Account = field(default_factory=Account)
+    left_out: Account = field(default_factory=Account)
     undeclared_types: Counter[str] = field(default_factory=Counter)
-    first_timestamp: int | None = None
-    last_timestamp: int | None = None
-    users: int = 0
-    items: int = 0
-    train_examples: int = 0
-    train_targets: int = 0
-    eval_examples: int = 0
-    eval_from: int | None = None
+    empty_files: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
-    def reject(self, reason: str, count: int, samples: list[Sample]) -> None:
-        """Counts `count` rows refused for `reason`, with the first of them."""
+    def count(self, span: int, **figures: int) -> None:
+        """Adds to the figures of a span."""
+        self.figures.setdefault(span, Counter()).update(figures)
+
+    def refuse(
+        self, kind: str, span: int, reason: str, count: int, samples: Iterable[Sample], figure: str | None = None
+    ) -> None:
+        """Counts `count` rows of `span` that are REJECTED, DUPLICATED or LEFT_OUT, and in `figure`, if that is one."""
         if count:
-            self.rejected[reason] += count
-            self.samples[reason] = sorted(self.samples.get(reason, []) + samples)[:MAX_SAMPLES]
+            self.count(span, **{f"rows_{kind}": count})
+            account: Account = getattr(self, kind)
+            account.add(reason, count, samples)
+            if figure:
+                self.count(span, **{figure: count})
+                account.figures[reason] = figure
 
     def __add__(self, other: "Report") -> "Report":
-        samples = {
-            reason: sorted(self.samples.get(reason, []) + other.samples.get(reason, []))[:MAX_SAMPLES]
-            for reason in {**self.samples, **other.samples}
-        }
         return Report(
-            rows_per_span=self.rows_per_span + other.rows_per_span,
-            rows_accepted=self.rows_accepted + other.rows_accepted,
+            figures=_merged(self.figures, other.figures),
+            types=_merged(self.types, other.types),
+            totals=self.totals + other.totals,
             rejected=self.rejected + other.rejected,
-            samples=samples,
+            duplicated=self.duplicated + other.duplicated,
+            left_out=self.left_out + other.left_out,
             undeclared_types=self.undeclared_types + other.undeclared_types,
-            first_timestamp=_chosen(min, self.first_timestamp, other.first_timestamp),
-            last_timestamp=_chosen(max, self.last_timestamp, other.last_timestamp),
-            users=self.users + other.users,
-            items=self.items + other.items,
-            train_examples=self.train_examples + other.train_examples,
-            train_targets=self.train_targets + other.train_targets,
-            eval_examples=self.eval_examples + other.eval_examples,
-            eval_from=_chosen(max, self.eval_from, other.eval_from),
+            empty_files=sorted({*self.empty_files, *other.empty_files}),
             errors=sorted({*self.errors, *other.errors}),
         )
 
-    @property
-    def rows_read(self) -> int:
-        return sum(self.rows_per_span.values())
 
-    def summary(self, *, spans: tuple[int, ...], learned_until_seconds: int) -> dict[str, Any]:
-        """The account as JSON. `spans` are the window's; one without rows is missing when an older one has some."""
-        first = min(self.rows_per_span, default=0)
-        return {
-            "spans_read": [span for span in spans if span in self.rows_per_span],
-            "spans_missing": [span for span in spans if span > first and span not in self.rows_per_span],
-            "rows_read": self.rows_read,
-            "rows_accepted": self.rows_accepted,
-            "rows_rejected": self.rejected.total(),
-            "rejected": {
-                reason: {"count": count, "samples": [text for _, _, text in self.samples.get(reason, [])]}
-                for reason, count in sorted(self.rejected.items())
-            },
-            "rows_per_span": {str(span): count for span, count in sorted(self.rows_per_span.items())},
-            "undeclared_types": dict(self.undeclared_types.most_common(MAX_NAMES)),
-            "users": self.users,
-            "items": self.items,
-            "first_timestamp_seconds": self.first_timestamp,
-            "last_timestamp_seconds": self.last_timestamp,
-            "eval_from_seconds": self.eval_from,
-            "learned_until_seconds": learned_until_seconds,
-            "train_examples": self.train_examples,
-            "train_targets": self.train_targets,
-            "eval_examples": self.eval_examples,
-            "errors": self.errors,
-        }
-
-
-def _chosen(choose: Any, one: int | None, other: int | None) -> int | None:
-    present = [value for value in (one, other) if value is not None]
-    return choose(present) if present else None
+def _merged(one: dict[int, Counter[str]], other: dict[int, Counter[str]]) -> dict[int, Counter[str]]:
+    return {span: one.get(span, Counter()) + other.get(span, Counter()) for span in {**one, **other}}

@@ -31,34 +31,34 @@ class Sequences:
         return self.rows[self.offsets[:-1]]
 
 
-def eval_cut(timestamps: np.ndarray, eval_fraction: float) -> int:
-    """The (1 − eval_fraction) quantile by time of the newest span's timestamps [N]: from it on, interactions are eval.
+def eval_cut(times: np.ndarray, counts: np.ndarray, eval_fraction: float) -> int:
+    """The (1 − eval_fraction) quantile by time of the newest span: from it on, interactions are eval.
 
-    Interactions of one timestamp go together, so the eval part may be larger than `eval_fraction`.
+    `times` [T] ascending, each with `counts` [T] interactions. Interactions of one timestamp go together, so the eval
+    part may be larger than `eval_fraction`.
     """
-    place = min(int(np.floor((1 - eval_fraction) * len(timestamps))), len(timestamps) - 1)
-    return int(np.partition(timestamps, place)[place])
+    total = int(counts.sum())
+    place = min(int(np.floor((1 - eval_fraction) * total)), total - 1)
+    return int(times[np.searchsorted(np.cumsum(counts), place, side="right")])
 
 
 def split(
     starts: np.ndarray,
     timestamps: np.ndarray,
-    is_declared: np.ndarray,
     *,
-    learned_until_seconds: int | None,
+    is_learned: np.ndarray,
+    is_judged: np.ndarray,
     cut: int,
     max_history: int,
 ) -> dict[str, Sequences]:
-    """The splits `train` and `eval` of a log: [U + 1], [N], [N] bool.
+    """The splits `train` and `eval` of a log: [U + 1], [N], [N] bool, [N] bool.
 
-    Learned are the rows of a declared type before `cut`, and, unless it is None, not before `learned_until_seconds`;
-    judged are the rows of a declared type from `cut` on.
+    A row before `cut` is a target of `train` if it `is_learned`, one since `cut` a target of `eval` if it `is_judged`.
     """
     is_past = timestamps < cut
-    is_new = timestamps >= learned_until_seconds if learned_until_seconds is not None else is_past
     return {
-        "train": train_sequences(starts, is_past, is_past & is_new & is_declared, max_history),
-        "eval": eval_sequences(starts, timestamps, ~is_past & is_declared, max_history),
+        "train": train_sequences(starts, is_past, is_past & is_learned, max_history),
+        "eval": eval_sequences(starts, timestamps, ~is_past & is_judged, max_history),
     }
 
 
@@ -114,11 +114,16 @@ def newest_sequences(starts: np.ndarray, max_history: int) -> Sequences:
     return Sequences(rows, offsets, np.zeros(len(rows), dtype=bool))
 
 
+def halved_by_age(timestamps: np.ndarray, now_seconds: int, half_life_seconds: float) -> np.ndarray:
+    """0.5^((now − t) / half-life), 1 for what is newer than now: [N] seconds → [N]."""
+    return np.exp2(np.minimum(timestamps - now_seconds, 0) / half_life_seconds)
+
+
 def decayed_counts(
     codes: np.ndarray, size: int, timestamps: np.ndarray, now_seconds: int, half_life_seconds: float
 ) -> np.ndarray:
     """Σ 0.5^((now − t) / half-life) over the rows of each code: [N] int, [N] seconds → [size] float64."""
-    weights = np.exp2((timestamps - now_seconds) / half_life_seconds)
+    weights = halved_by_age(timestamps, now_seconds, half_life_seconds)
     return np.bincount(codes, weights=weights, minlength=size)
 
 

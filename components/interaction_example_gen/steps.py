@@ -4,7 +4,6 @@ A DataError becomes an entry in a Report, so that all unusable files are named a
 """
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,36 +16,46 @@ from components.errors import DataError
 from components.interaction_example_gen.clean import clean, columns_of
 from components.interaction_example_gen.contract import DataContract, ExamplesConfig
 from components.interaction_example_gen.files import SourceFile
+from components.interaction_example_gen.learn import examples_of, popularity_of
 from components.interaction_example_gen.load import load_items, load_users
-from components.interaction_example_gen.order import Log, order, partition
-from components.interaction_example_gen.read import read_file
+from components.interaction_example_gen.log import Rows, gather, recent
+from components.interaction_example_gen.merge import merge
+from components.interaction_example_gen.plan import ReadPlan
+from components.interaction_example_gen.read import is_empty, read_blocks
+from components.interaction_example_gen.rejected import write_rejected
 from components.interaction_example_gen.report import Report
-from components.interaction_example_gen.sequences import (
-    decayed_counts,
-    eval_cut,
-    newest_sequences,
-    split,
-)
+from components.interaction_example_gen.sequences import eval_cut, newest_sequences
+from components.interaction_example_gen.shards import deal, pack, unpack
+from components.interaction_example_gen.state import read_state, state_path, write_state
 from components.interaction_example_gen.write import one_each, sequence_batches, split_path, write_records
-from trainer.features import ITEM_ID_KEY, POPULARITY_KEY
+from trainer.features import ITEM_ID_KEY, POPULARITY_KEY, USER_ID_KEY
 
-POPULARITY_HALF_LIFE_SECONDS = 30 * 24 * 3600
+LOG, STATE, USERS = "log", "state", "users"
 
-Shard = tuple[int, pa.Table]
+Dealt = tuple[int, tuple[str, bytes]]  # shard, (LOG or USERS, its rows packed)
+Times = dict[int, tuple[np.ndarray, np.ndarray]]  # span → its distinct timestamps, ascending, and how often each
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What every step knows. `file_names[i]` is the log's file with index i."""
+    """What every step knows. `file_names[i]` is the log's file with index i.
+
+    learned_until_seconds: what production has learned of the past, 0 where the whole window is learned again.
+    """
 
     contract: DataContract
     config: ExamplesConfig
-    span: int
+    plan: ReadPlan
     learned_until_seconds: int
     file_names: list[str]
     examples_uri: str
     catalog_uri: str
     users_uri: str
+    state_uri: str
+
+    @property
+    def num_shards(self) -> int:
+        return self.plan.num_shards
 
 
 def _errors_reported(step: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
@@ -61,103 +70,123 @@ def _errors_reported(step: Callable[..., Iterator[Any]]) -> Callable[..., Iterat
 
 
 @_errors_reported
-def load_catalog(files: list[SourceFile], inputs: Inputs) -> Iterator[pa.Table | Report]:
-    """The catalog's files → one table."""
-    table = load_items(files, inputs.contract.items)
-    yield table
-    yield Report(items=len(table))
-
-
-@_errors_reported
-def load_user_shards(files: list[SourceFile], inputs: Inputs) -> Iterator[Shard | Report]:
-    """The users' files → (shard, its users)."""
-    if inputs.contract.users is not None:
-        yield from partition(load_users(files, inputs.contract.users), inputs.config.num_shards)
-
-
-@_errors_reported
-def read_shards(file: SourceFile, inputs: Inputs, catalog: list[pa.Table]) -> Iterator[Shard | Report]:
-    """A file of the log → (shard, its accepted rows). `catalog` is empty when the catalog could not be read."""
-    contract = inputs.contract.interactions
-    rows = read_file(file, columns_of(contract))
-    item_ids = catalog[0][ITEM_ID_KEY].combine_chunks() if catalog else pa.array([], type=pa.string())
-    table, report = clean(rows, contract, item_ids)
+def load_catalog(files: list[SourceFile], inputs: Inputs, cut: int | None) -> Iterator[pa.Table | Report]:
+    """The catalog's files → one table, as of the eval cut."""
+    loaded = load_items(files, inputs.contract, 0 if cut is None else cut)
+    yield loaded.table
+    report = Report()
+    report.totals.update(items=len(loaded.table), catalog_rows_skipped=loaded.skipped)
     yield report
-    if len(table):
-        yield from partition(table, inputs.config.num_shards)
 
 
-def order_shard(element: tuple[int, Iterable[pa.Table]], inputs: Inputs) -> Iterator[tuple[int, Log] | Report]:
-    """All rows of a shard → its ordered log."""
-    shard, tables = element
-    log, report = order(list(tables), inputs.file_names)
-    kinds = pc.value_counts(log.table["interaction_type"])
-    declared = inputs.contract.interactions.types
-    yield (shard, log)
-    yield report + Report(
-        rows_accepted=len(log.table),
-        users=len(log.starts) - 1,
-        first_timestamp=int(log.timestamps.min()),
-        last_timestamp=int(log.timestamps.max()),
-        undeclared_types=Counter({k["values"]: k["counts"] for k in kinds.to_pylist() if k["values"] not in declared}),
-    )
+def deal_source(source: tuple[str, Any], inputs: Inputs) -> Iterator[Dealt | Times | Report]:
+    """A file of the log, a file of the state in production, or all files of the users → their rows by shard."""
+    kind, read = source
+    yield from {LOG: deal_log, STATE: deal_state, USERS: deal_users}[kind](read, inputs)
 
 
-def newest_timestamps(element: tuple[int, Log], inputs: Inputs) -> Iterator[np.ndarray]:
-    """A shard → the timestamps of its interactions in the newest span."""
-    _, log = element
-    yield log.timestamps[log.table["span"].to_numpy() == inputs.span]
-
-
-def gather(times: Iterable[np.ndarray]) -> np.ndarray:
-    """All timestamps in one array: 8 bytes for each interaction of the newest span."""
-    return np.concatenate([np.array([], dtype=np.int64), *times])
-
-
-def cut_of(times: np.ndarray, eval_fraction: float) -> int | None:
-    """The eval cut, None when the newest span has no accepted row."""
-    return eval_cut(times, eval_fraction) if len(times) else None
-
-
-def write_shard(
-    element: tuple[int, dict[str, Iterable[Any]]], inputs: Inputs, cut: int | None
-) -> Iterator[pa.Table | Report]:
-    """A shard's log and users → its files of train, eval and users; yields its part of the items' popularity."""
-    shard, parts = element
-    logs, users = list(parts["log"]), list(parts["users"])
-    if not logs or cut is None:
+@_errors_reported
+def deal_users(files: list[SourceFile], inputs: Inputs) -> Iterator[Dealt | Report]:
+    """The users' files → their rows by shard."""
+    if inputs.contract.users is None:
         return
-    log: Log = logs[0]
-    config, contract = inputs.config, inputs.contract.interactions
-    declared = pa.array(list(contract.types), type=pa.string())
-    is_declared = pc.is_in(log.table["interaction_type"], value_set=declared).to_numpy()
-    splits = split(
-        log.starts,
-        log.timestamps,
-        is_declared,
-        learned_until_seconds=inputs.learned_until_seconds if config.targets == "new" else None,
-        cut=cut,
-        max_history=config.max_history,
-    )
-    features = users[0] if users else _no_users(inputs.contract)
-    for name, sequences in splits.items():
-        path = split_path(inputs.examples_uri, name, shard, config.num_shards)
+    table = load_users(files, inputs.contract).table
+    ids = pc.dictionary_encode(table[USER_ID_KEY].combine_chunks())
+    table = table.set_column(0, USER_ID_KEY, ids)
+    for shard, part in deal(table, inputs.num_shards):
+        yield shard, (USERS, pack(part))
+
+
+def deal_state(path: str, inputs: Inputs) -> Iterator[Dealt]:
+    """A file of the state in production → its rows by shard."""
+    table = read_state(path, inputs.plan.window_from, bool(inputs.contract.interactions.deduplicate_by))
+    if len(table):
+        for shard, part in deal(table, inputs.num_shards):
+            yield shard, (LOG, pack(part))
+
+
+@_errors_reported
+def deal_log(file: SourceFile, inputs: Inputs) -> Iterator[Dealt | Times | Report]:
+    """A file of the log → its accepted rows by shard, and how many there are at which time."""
+    contract = inputs.contract.interactions
+    for number, rows in enumerate(read_blocks(file, columns_of(contract))):
+        if is_empty(rows):
+            yield Report(empty_files=[file.name])
+            continue
+        cleaned = clean(rows, contract)
+        yield cleaned.report
+        write_rejected(f"{inputs.examples_uri}/rejected/file-{file.index:05d}-{number:04d}.csv.gz", cleaned.rejected)
+        table = cleaned.table
+        if not len(table):
+            continue
+        yield {file.span: np.unique(table["timestamp"].to_numpy(), return_counts=True)}
+        table = table.append_column("span", pa.array(np.full(len(table), file.span, dtype=np.int32)))
+        table = table.append_column("file", pa.array(np.full(len(table), file.index, dtype=np.int32)))
+        for shard, part in deal(table, inputs.num_shards):
+            yield shard, (LOG, pack(part))
+
+
+def add_times(parts: Iterable[Times]) -> Times:
+    """Several counts of the same spans → one."""
+    found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for part in parts:
+        for span, counted in part.items():
+            found.setdefault(span, []).append(counted)
+    total: Times = {}
+    for span, pieces in found.items():
+        times, place = np.unique(np.concatenate([times for times, _ in pieces]), return_inverse=True)
+        counts = np.zeros(len(times), dtype=np.int64)
+        np.add.at(counts, place, np.concatenate([counts for _, counts in pieces]))
+        total[span] = (times, counts)
+    return total
+
+
+def cut_of(times: Times, inputs: Inputs) -> int | None:
+    """The eval cut, None when the newest span has no accepted row. Never before what production has learned."""
+    span, config = inputs.plan.span, inputs.config
+    return max(eval_cut(*times[span], config.eval_fraction), inputs.learned_until_seconds) if span in times else None
+
+
+@_errors_reported
+def write_shard(
+    element: tuple[int, Iterable[tuple[str, bytes]]], inputs: Inputs, cut: int | None, catalog: list[pa.Table]
+) -> Iterator[pa.Table | Report]:
+    """All of a shard → its files of examples, users, state and rejected rows; yields its part of the popularity."""
+    shard, packed = element
+    parts: dict[str, list[pa.Table]] = {LOG: [], USERS: []}
+    for kind, data in packed:
+        parts[kind].append(unpack(data))
+    if not parts[LOG] or not catalog or cut is None:
+        return
+    merged = merge(gather(parts[LOG]), inputs, catalog[0][ITEM_ID_KEY].combine_chunks())
+    yield merged.report
+    parts[LOG].clear()
+    num_shards, max_history = inputs.num_shards, inputs.config.max_history
+    write_rejected(f"{inputs.examples_uri}/rejected/shard-{shard:05d}.csv.gz", merged.refused)
+    kept = merged.all_rows.take(recent(merged.all_rows, cut, max_history))
+    write_state(state_path(inputs.state_uri, shard, num_shards), kept)
+    log: Rows = merged.log
+    if not len(log):
+        return
+    users = parts[USERS][0] if parts[USERS] else _no_users(inputs.contract)
+    report = Report()
+    context = inputs.contract.interactions.context
+    for name, (sequences, weights) in examples_of(log, merged.is_new, inputs, cut).items():
+        path = split_path(inputs.examples_uri, name, shard, num_shards)
+        batches = sequence_batches(log, sequences, users, context, with_targets=True, weights=weights)
         if len(sequences):
-            write_records(path, sequence_batches(log, sequences, features, contract.context, True))
-    newest = newest_sequences(log.starts, config.max_history)
-    path = split_path(inputs.users_uri, "all", shard, config.num_shards)
-    write_records(path, sequence_batches(log, newest, features, (), False))
-    yield Report(
-        eval_from=cut,
-        train_examples=len(splits["train"]),
-        train_targets=int(splits["train"].is_target.sum()),
-        eval_examples=len(splits["eval"]),
-    )
-    yield _popularity(log, (log.timestamps < cut) & is_declared, cut)
+            write_records(path, batches)
+        report.totals[f"{name}_examples"] = len(sequences)
+        report.totals[f"{name}_targets"] = int(sequences.is_target.sum())
+    yield report
+    newest = newest_sequences(log.starts, max_history)
+    path = split_path(inputs.users_uri, "all", shard, num_shards)
+    write_records(path, sequence_batches(log, newest, users, (), with_targets=False))
+    yield popularity_of(log, inputs.contract.interactions.positive_types, cut)
 
 
 def write_catalog(catalog: pa.Table, inputs: Inputs, popularity: list[pa.Table]) -> Iterator[Report]:
-    """One example per item, with its popularity: interactions of declared types before the cut, time-decayed."""
+    """One example per item, with its popularity: positive interactions before the cut, time-decayed."""
     ids = catalog[ITEM_ID_KEY].combine_chunks()
     total = np.zeros(len(ids))
     for part in sorted(popularity, key=lambda part: part["item_id"][0].as_py() if len(part) else ""):
@@ -170,17 +199,10 @@ def write_catalog(catalog: pa.Table, inputs: Inputs, popularity: list[pa.Table])
     yield Report()
 
 
-def _popularity(log: Log, counted: np.ndarray, cut: int) -> pa.Table:
-    items = pc.dictionary_encode(log.table["item_id"].combine_chunks())
-    codes = items.indices.to_numpy()[counted]
-    weights = decayed_counts(codes, len(items.dictionary), log.timestamps[counted], cut, POPULARITY_HALF_LIFE_SECONDS)
-    return pa.table({"item_id": items.dictionary, "weight": weights})
-
-
 def _no_users(contract: DataContract) -> pa.Table | None:
     """An empty table of users, so that their features stand in the examples as missing."""
     if contract.users is None:
         return None
-    kinds = {f.name: pa.float32() if f.type == "number" else pa.binary() for f in contract.users.features}
+    kinds = {f.name: pa.float32() if f.type in ("number", "vector") else pa.binary() for f in contract.users.features}
     empty = {name: pa.array([], type=pa.list_(kind)) for name, kind in kinds.items()}
-    return pa.table({"user_id": pa.array([], type=pa.string()), **empty})
+    return pa.table({"user_id": pa.array([], type=pa.string()), "time": pa.array([], type=pa.int64()), **empty})

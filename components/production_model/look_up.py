@@ -6,6 +6,7 @@ What is written:
     servable/ trainer/       the baseline and the warm start
     statistics/interactions  the ExampleStatistics of the last span that was accepted, as `Split-<name>/FeatureStats.pb`
     statistics/catalog
+    state/                   the user state that it left
 """
 
 import json
@@ -17,7 +18,8 @@ from components.errors import EvergreenError
 from serving.registry import Registry, Version
 from serving.releases import complete_versions
 
-RELEASE_PARTS = ("trainer", "statistics/interactions", "statistics/catalog")
+FEW_SPANS = 6
+RELEASE_PARTS = ("trainer", "statistics/interactions", "statistics/catalog", "state")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Found:
         if self.version is None:
             return "nothing is in production yet: this run trains from nothing and has no baseline"
         spans = ", ".join(map(str, self.spans)) or "none"
+        if len(self.spans) > FEW_SPANS:
+            spans = f"{self.spans[0]} to {self.spans[-1]}, {len(self.spans)} in all"
         return f"version {self.version} is in production; it has learned the spans {spans}"
 
 

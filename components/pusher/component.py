@@ -15,6 +15,7 @@ from tfx.types.standard_artifacts import (
     PushedModel,
 )
 
+from components.artifacts import UserState
 from components.pusher.push import Parts, push
 from serving.registry import Registry
 
@@ -28,6 +29,7 @@ def Pusher(
     statistics: InputArtifact[ExampleStatistics],
     catalog_statistics: InputArtifact[ExampleStatistics],
     examples: InputArtifact[Examples],
+    state: InputArtifact[UserState],
     evaluation: InputArtifact[ModelEvaluation],
     blessing: InputArtifact[ModelBlessing],
     infra_blessing: InputArtifact[InfraBlessing],
@@ -53,6 +55,7 @@ def Pusher(
         trainer=Path(trainer_model.uri),
         statistics=Path(statistics.uri),
         catalog_statistics=Path(catalog_statistics.uri),
+        state=Path(state.uri),
         evaluation=Path(evaluation.uri),
     )
     registry = Registry(registry_url)

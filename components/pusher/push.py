@@ -23,6 +23,7 @@ from serving.registry import Registry
 from serving.releases import complete_versions, next_version, publish
 
 WHO = "pipeline"
+KEPT = ("label", "override", "fingerprint")  # of what the ledger says of a span
 
 CopyTree = Callable[[Path, Path], object]
 
@@ -35,6 +36,7 @@ class Parts:
     trainer: Path
     statistics: Path
     catalog_statistics: Path
+    state: Path
     evaluation: Path
 
     def release(self) -> dict[str, Path]:
@@ -43,6 +45,7 @@ class Parts:
             "trainer": self.trainer,
             "statistics/interactions": self.statistics,
             "statistics/catalog": self.catalog_statistics,
+            "state": self.state,
         }
 
 
@@ -89,7 +92,7 @@ def push(
     _keep_release(parts, releases_path, version, copy_tree)
     publish(parts.servable, serving_path, version, copy_tree)
     registry.finish_push(version, WHO, why)
-    registry.record_span(span, "learned", verdict | {"version": version}, run)
+    _note_learned(registry, {span}, run)
     return Pushed(version, str(target), why)
 
 
@@ -105,11 +108,18 @@ def recover(registry: Registry, serving_path: Path, releases_path: Path, *, run:
         is_orphan = re.fullmatch(r"\d+", entry.name, re.ASCII) and int(entry.name) not in known
         if is_orphan or re.fullmatch(r"\.\d+\.tmp", entry.name, re.ASCII):
             shutil.rmtree(entry)
+    _note_learned(registry, set(), run)
+
+
+def _note_learned(registry: Registry, spans: set[int], run: str) -> None:
+    """Notes `spans`, and those of the live version that are still pending, as learned by it."""
     live = registry.live()
-    pending = {record.span for record in registry.spans() if record.state == "pending"}
     if live:
-        for span in sorted(pending.intersection(live.manifest.get("spans", []))):
-            registry.record_span(span, "learned", live.verdict | {"version": live.version}, run)
+        known = {record.span: record for record in registry.spans()}
+        pending = {span for span, record in known.items() if record.state == "pending"}
+        for span in sorted(spans | pending.intersection(live.manifest.get("spans", []))):
+            told = {name: known[span].verdict[name] for name in KEPT if span in known and name in known[span].verdict}
+            registry.record_span(span, "learned", live.verdict | {"version": live.version} | told, run)
 
 
 def _keep_release(parts: Parts, releases_path: Path, version: int, copy_tree: CopyTree) -> None:

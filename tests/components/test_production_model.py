@@ -27,6 +27,7 @@ def put_files(root: Path, version: int) -> None:
         f"releases/{version}/trainer/model.pb",
         f"releases/{version}/statistics/interactions/Split-train/FeatureStats.pb",
         f"releases/{version}/statistics/catalog/Split-all/FeatureStats.pb",
+        f"releases/{version}/state/lineage.json",
     ):
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_text(place)
@@ -55,7 +56,8 @@ def test_what_is_live_is_copied_and_not_what_was_before(tmp_path: Path, registry
         registry.finish_push(version, "test", "test")
     out = run(tmp_path, registry, 9)
     assert json.loads((out / "production.json").read_text()) == {"version": 9, **MANIFEST}
-    copied = {str(path.relative_to(out)): path.read_text() for path in out.rglob("*.pb")}
+    files = [path for path in out.rglob("*.*") if path.is_file() and path.name != "production.json"]
+    copied = {str(path.relative_to(out)): path.read_text() for path in files}
     assert copied == {
         "servable/saved_model.pb": "serving/9/saved_model.pb",
         "trainer/model.pb": "releases/9/trainer/model.pb",
@@ -63,6 +65,7 @@ def test_what_is_live_is_copied_and_not_what_was_before(tmp_path: Path, registry
             "releases/9/statistics/interactions/Split-train/FeatureStats.pb"
         ),
         "statistics/catalog/Split-all/FeatureStats.pb": "releases/9/statistics/catalog/Split-all/FeatureStats.pb",
+        "state/lineage.json": "releases/9/state/lineage.json",
     }
 
 

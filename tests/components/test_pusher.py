@@ -17,6 +17,7 @@ from tfx.types.standard_artifacts import (
     PushedModel,
 )
 
+from components.artifacts import UserState
 from components.errors import EvergreenError
 from components.pusher.component import Pusher
 from components.pusher.push import Parts, Pushed, push
@@ -48,13 +49,14 @@ def parts(tmp_path: Path) -> Parts:
         "trainer/model.pb": "trainer",
         "statistics/Split-train/FeatureStats.pb": "interactions",
         "catalog_statistics/Split-all/FeatureStats.pb": "catalog",
+        "state/lineage.json": "{}",
         "evaluation/verdict.json": json.dumps(VERDICT),
     }
     for name, text in files.items():
         path = tmp_path / "run" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    names = ("servable", "trainer", "statistics", "catalog_statistics", "evaluation")
+    names = ("servable", "trainer", "statistics", "catalog_statistics", "state", "evaluation")
     return Parts(**{name: tmp_path / "run" / name for name in names})
 
 
@@ -87,18 +89,20 @@ def test_a_push_puts_files_registry_and_span_in_place(tmp_path: Path, registry: 
     assert pushed == Pushed(100, str(tmp_path / "serving/100"), "recall@10 +4%")
     assert (live.version, live.manifest, live.metrics) == (100, MANIFEST, {"recall_at_10": 0.31})
     assert list(complete_versions(tmp_path / "serving")) == [100]
-    kept = {str(p.relative_to(tmp_path / "releases")): p.read_text() for p in tmp_path.glob("releases/**/*.pb")}
+    files = [path for path in tmp_path.glob("releases/**/*.*") if path.is_file()]
+    kept = {str(path.relative_to(tmp_path / "releases")): path.read_text() for path in files}
     assert kept == {
         "100/trainer/model.pb": "trainer",
         "100/statistics/interactions/Split-train/FeatureStats.pb": "interactions",
         "100/statistics/catalog/Split-all/FeatureStats.pb": "catalog",
+        "100/state/lineage.json": "{}",
     }
     assert [record.state for record in registry.spans()] == ["learned"]
     assert registry.audit()[-1].why == "recall@10 +4%"
 
 
-# Copies in order: trainer, two statistics, servable.
-@pytest.mark.parametrize("kill_in_copy", [1, 3, 4])
+# Copies in order: trainer, two statistics, state, servable.
+@pytest.mark.parametrize("kill_in_copy", [1, 4, 5])
 def test_a_killed_push_leaves_the_old_version_live_and_the_next_call_recovers(
     tmp_path: Path, registry: Registry, parts: Parts, kill_in_copy: int
 ) -> None:
@@ -148,6 +152,7 @@ def test_only_what_is_blessed_twice_is_pushed(
         "trainer_model": (Model(), parts.trainer),
         "statistics": (ExampleStatistics(), parts.statistics),
         "catalog_statistics": (ExampleStatistics(), parts.catalog_statistics),
+        "state": (UserState(), parts.state),
         "examples": (Examples(), tmp_path),
         "evaluation": (ModelEvaluation(), parts.evaluation),
         "blessing": (ModelBlessing(), tmp_path),

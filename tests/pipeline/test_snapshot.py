@@ -1,11 +1,16 @@
 """What a run goes by, from data and a registry that are really there."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
+from components.data_gate.config import GateConfig
 from components.errors import DataError
-from components.interaction_example_gen.contract import DataContract, InteractionsContract
+from components.interaction_example_gen.contract import DataContract, ExamplesConfig, InteractionsContract
+from components.interaction_example_gen.plan import parse_plan
 from pipeline.snapshot import NEWEST_SPAN, Snapshot, take_snapshot
 from serving.registry import Registry
 
@@ -24,13 +29,21 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def snapshot(root: Path, contract: DataContract, span: int = NEWEST_SPAN, window: int = 2) -> Snapshot:
-    return take_snapshot(contract, str(root), f"sqlite:///{root}/registry.sqlite", span, window)
+def snapshot(root: Path, contract: DataContract, span: int = NEWEST_SPAN, window: int = 2, **gate: Any) -> Snapshot:
+    return take_snapshot(
+        contract,
+        ExamplesConfig(window_spans=window),
+        TypeAdapter(GateConfig).validate_python(gate),
+        str(root),
+        f"sqlite:///{root}/registry.sqlite",
+        span,
+        now=lambda: 1000.5,
+    )
 
 
 def test_the_newest_span_is_the_one_with_the_highest_number(root: Path, contract: DataContract) -> None:
     seen = snapshot(root, contract)
-    assert (seen.span, seen.window_spans, seen.live_version) == (12, 2, 0)
+    assert (seen.span, parse_plan(seen.plan).learn, seen.live_version) == (12, (12,), 0)
     assert snapshot(root, contract, span=3).span == 3
 
 
@@ -50,16 +63,47 @@ def test_a_new_registry_is_another_even_at_the_same_place(root: Path, contract: 
     assert snapshot(root, contract).registry_id != before
 
 
-def test_the_fingerprint_follows_the_files_of_the_window_alone(root: Path, contract: DataContract) -> None:
-    before = snapshot(root, contract, window=2).fingerprint
-    assert snapshot(root, contract, window=2).fingerprint == before
+def test_the_plan_follows_the_files_of_the_window_alone(root: Path, contract: DataContract) -> None:
+    before = snapshot(root, contract, window=2).plan
+    assert snapshot(root, contract, window=2).plan == before
     (root / "spans/3/log.csv").write_text("longer")  # ten spans back
-    assert snapshot(root, contract, window=2).fingerprint == before
-    assert snapshot(root, contract, window=10).fingerprint != before
+    assert snapshot(root, contract, window=2).plan == before
+    assert snapshot(root, contract, window=10).plan != before
     (root / "spans/12/log.csv").write_text("longer")
-    assert snapshot(root, contract, window=2).fingerprint != before
+    assert snapshot(root, contract, window=2).plan != before
 
 
 def test_no_span_at_all_is_told_with_the_place(tmp_path: Path, contract: DataContract) -> None:
     with pytest.raises(DataError, match=r"no span has files: nothing matches 'spans/\{span\}/\*.csv' below '.*'"):
         snapshot(tmp_path, contract)
+
+
+def test_what_production_learned_is_not_learned_again(root: Path, contract: DataContract) -> None:
+    plan = parse_plan(snapshot(root, contract, span=3).plan)
+    registry = Registry(f"sqlite:///{root}/registry.sqlite")
+    lineage = {"learned": {"3": plan.fingerprints[3]}, "in_state": [3], "reads_as": plan.reads_as}
+    registry.begin_push(7, "there", {"lineage": lineage}, {}, {})
+    registry.finish_push(7, "test", "better")
+    plan = parse_plan(snapshot(root, contract, window=10).plan)
+    assert (plan.learn, plan.history, plan.from_state) == ((12,), (), (3,))
+    (root / "spans/3/log.csv").write_text("corrected")
+    plan = parse_plan(snapshot(root, contract, window=10).plan)
+    assert (plan.learn, plan.history, plan.from_state) == ((3, 12), (), ())
+
+
+def test_a_quarantined_span_is_left_out_until_a_person_accepts_it(root: Path, contract: DataContract) -> None:
+    registry = Registry(f"sqlite:///{root}/registry.sqlite")
+    fingerprint = parse_plan(snapshot(root, contract, window=10).plan).fingerprints[3]
+    registry.record_span(3, "quarantined", {"fingerprint": fingerprint}, "run")
+    assert parse_plan(snapshot(root, contract, window=10).plan).learn == (12,)
+    registry.override_span(3, "ada", "a holiday")
+    seen = snapshot(root, contract, window=10)
+    assert parse_plan(seen.plan).learn == (3, 12)
+    assert json.loads(seen.overrides) == {"3": {"who": "ada", "why": "a holiday"}}
+    (root / "spans/3/log.csv").write_text("not what she saw")
+    assert json.loads(snapshot(root, contract, window=10).overrides) == {}
+
+
+def test_the_time_is_told_only_where_freshness_is_asked(root: Path, contract: DataContract) -> None:
+    assert snapshot(root, contract).asked_at_seconds == 0
+    assert snapshot(root, contract, max_staleness_hours=2).asked_at_seconds == 1000

@@ -8,14 +8,16 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.interaction_example_gen.order import Log, order, partition
+from components.interaction_example_gen.log import Rows, gather, ordered
 from components.interaction_example_gen.sequences import (
     Sequences,
     decayed_counts,
     eval_cut,
+    halved_by_age,
     newest_sequences,
     split,
 )
+from components.interaction_example_gen.shards import deal, pack, unpack
 
 Row = tuple[str, int, str, str]  # user, timestamp, item, type: sorted, this is the order of a log
 DECLARED = {"view", "buy"}
@@ -37,35 +39,40 @@ def table_of(rows: list[Row], file: int = 0) -> pa.Table:
     size = len(rows)
     return pa.table(
         {
-            "user_id": list(users),
-            "item_id": list(items),
-            "interaction_type": list(kinds),
+            "user_id": pa.array(users).dictionary_encode(),
+            "item_id": pa.array(items).dictionary_encode(),
+            "interaction_type": pa.array(kinds).dictionary_encode(),
             "timestamp": pa.array(times, type=pa.int64()),
+            "line": np.arange(2, 2 + size),
             "span": np.zeros(size, np.int32),
             "file": np.full(size, file, np.int32),
-            "line": np.arange(2, 2 + size),
         }
     )
 
 
-def rows_of(log: Log) -> list[Row]:
-    names = ("user_id", "timestamp", "item_id", "interaction_type")
-    return list(zip(*(log.table[name].to_pylist() for name in names), strict=True))
+def log_of(rows: list[Row]) -> Rows:
+    return ordered(gather([table_of(rows)]))
 
 
-def examples_of(log: Log, sequences: Sequences) -> list[list[tuple[Row, bool]]]:
+def rows_of(log: Rows) -> list[Row]:
+    values = zip(log.user, log.timestamp, log.item, log.kind, strict=True)
+    users, items, kinds = (column.to_pylist() for column in (log.users, log.items, log.kinds))
+    return [(users[user], int(time), items[item], kinds[kind]) for user, time, item, kind in values]
+
+
+def examples_of(log: Rows, sequences: Sequences) -> list[list[tuple[Row, bool]]]:
     rows, bounds = rows_of(log), sequences.offsets
     pairs = [(rows[row], bool(target)) for row, target in zip(sequences.rows, sequences.is_target, strict=True)]
     return [pairs[begin:end] for begin, end in itertools.pairwise(bounds)]
 
 
-def split_log(log: Log, learned_until: int | None, cut: int, max_history: int) -> dict[str, Sequences]:
-    declared = np.isin(log.table["interaction_type"].to_numpy(), sorted(DECLARED))
+def split_log(log: Rows, learned_until: int | None, cut: int, max_history: int) -> dict[str, Sequences]:
+    declared = np.isin(np.array(log.kinds.to_pylist()), sorted(DECLARED))[log.kind]
     return split(
         log.starts,
-        log.timestamps,
-        declared,
-        learned_until_seconds=learned_until,
+        log.timestamp,
+        is_learned=declared & (log.timestamp >= (learned_until or 0)),
+        is_judged=declared,
         cut=cut,
         max_history=max_history,
     )
@@ -76,7 +83,7 @@ def split_log(log: Log, learned_until: int | None, cut: int, max_history: int) -
 def test_every_interaction_is_learned_or_judged_once_and_nothing_sees_its_future(rows, cut, learned_until, h, shuffle):
     shuffled = sorted(rows)
     shuffle.shuffle(shuffled)
-    log, _ = order([table_of(shuffled)], ["log.csv"])
+    log = log_of(shuffled)
     assert rows_of(log) == sorted(rows)
     splits = split_log(log, learned_until, cut, h)
 
@@ -114,15 +121,15 @@ def test_every_interaction_is_learned_or_judged_once_and_nothing_sees_its_future
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(ROWS, st.integers(1, 5), st.integers(1, 5))
 def test_shards_change_nothing(rows, num_shards, h):
-    whole, _ = order([table_of(sorted(rows))], ["log.csv"])
+    whole = log_of(sorted(rows))
     expected = {name: examples_of(whole, s) for name, s in split_log(whole, 2, 6, h).items()}
     expected["users"] = examples_of(whole, newest_sequences(whole.starts, h))
     found: dict[str, list[list[tuple[Row, bool]]]] = {name: [] for name in expected}
-    shards = partition(table_of(sorted(rows)), num_shards)
+    shards = [(shard, unpack(pack(table))) for shard, table in deal(table_of(sorted(rows)), num_shards)]
     assert sum(len(table) for _, table in shards) == len(rows)
     for shard, table in shards:
         assert 0 <= shard < num_shards
-        log, _ = order([table], ["log.csv"])
+        log = ordered(gather([table]))
         for name, sequences in split_log(log, 2, 6, h).items():
             found[name] += examples_of(log, sequences)
         found["users"] += examples_of(log, newest_sequences(log.starts, h))
@@ -133,7 +140,7 @@ def test_shards_change_nothing(rows, num_shards, h):
 
 def test_a_long_user_in_chunks():
     rows = [("u", time, "a", "view") for time in range(7)]
-    log, _ = order([table_of(rows)], ["log.csv"])
+    log = log_of(rows)
     train = examples_of(log, split_log(log, 2, 7, 2)["train"])
     # learned until 2: targets are 2..6, two per chunk, each chunk after the two before it
     assert [[(row[1], target) for row, target in example] for example in train] == [
@@ -145,30 +152,20 @@ def test_a_long_user_in_chunks():
 
 def test_the_users_state_is_the_newest_part_eval_included():
     rows = [("u", time, "a", "view") for time in range(5)] + [("v", 0, "b", "buy")]
-    log, _ = order([table_of(rows)], ["log.csv"])
+    log = log_of(rows)
     state = examples_of(log, newest_sequences(log.starts, 2))
     assert [[row[:2] for row, _ in example] for example in state] == [[("u", 3), ("u", 4)], [("v", 0)]]
 
 
-def test_exact_duplicates_are_refused_with_their_place_and_the_first_stays():
-    row = ("u", 1, "a", "view")
-    later, first = table_of([row, ("u", 1, "a", "buy")], file=1), table_of([row], file=0)
-    log, report = order([later, first], ["one.csv", "two.csv"])
-    assert rows_of(log) == [("u", 1, "a", "buy"), ("u", 1, "a", "view")]
-    assert log.table["file"].to_pylist() == [1, 0]
-    ((reason, count),) = report.rejected.items()
-    assert ("duplicate" in reason, count) == (True, 1)
-    assert report.samples[reason][0][2].startswith("two.csv:2: user_id='u', item_id='a'")
-
-
 def test_the_eval_cut_keeps_ties_together():
     # 10 rows; (1 - 0.3) · 10 = 7 → the eighth in order of time, 5; its two equals go with it: 4 of 10 rows are eval
-    times = np.array([5, 1, 1, 2, 2, 3, 5, 5, 4, 6])
-    assert eval_cut(times, 0.3) == 5
-    assert eval_cut(np.array([7]), 0.1) == 7
+    times, counts = np.unique([5, 1, 1, 2, 2, 3, 5, 5, 4, 6], return_counts=True)
+    assert eval_cut(times, counts, 0.3) == 5
+    assert eval_cut(np.array([7]), np.array([1]), 0.1) == 7
 
 
 def test_popularity_halves_with_the_half_life():
     # item 0: now and one half-life ago = 1 + 0.5; item 1: never; item 2: two half-lives ago = 0.25
     counts = decayed_counts(np.array([0, 0, 2]), 3, np.array([100, 90, 80]), 100, 10)
     np.testing.assert_allclose(counts, [1.5, 0, 0.25])
+    np.testing.assert_allclose(halved_by_age(np.array([80, 100, 130]), 100, 10), [0.25, 1, 1])  # no more than 1

@@ -8,25 +8,29 @@ import tensorflow as tf
 from pydantic import TypeAdapter
 from tfx.components.util import examples_utils, tfxio_utils
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
+from tfx.types.artifact import Artifact
 from tfx.types.standard_artifacts import Examples
 
-from components.artifacts import Production
+from components.artifacts import Production, UserState
 from components.errors import DataError
 from components.interaction_example_gen.component import InteractionExampleGen
 from components.interaction_example_gen.contract import DataContract, ExamplesConfig, InteractionsContract
+from components.interaction_example_gen.plan import make_plan
 
 
-def execute(root: Path, out: Path) -> dict[str, Examples]:
+def execute(root: Path, out: Path) -> dict[str, Artifact]:
     """Runs the component's executor on `root` and returns its outputs by name."""
     production = Production()
     production.uri = str(out / "production")
     (out / "production").mkdir()
-    (out / "production/production.json").write_text('{"version": 1, "learned_until_seconds": 5, "spans": [1]}')
-    outputs = {}
+    (out / "production/production.json").write_text('{"version": null, "learned_until_seconds": 0, "spans": []}')
+    outputs: dict[str, Artifact] = {"state": UserState()}
+    outputs["state"].uri = str(out / "state")
     for name in ("examples", "catalog", "users"):
         outputs[name] = Examples()
         outputs[name].uri = str(out / name)
     contract = DataContract(interactions=InteractionsContract(types={"view": 1.0}))
+    config = ExamplesConfig(window_spans=1, num_shards=2)
     executor = InteractionExampleGen.EXECUTOR_SPEC.executor_class(
         BaseBeamExecutor.Context(beam_pipeline_args=[], tmp_dir=str(out), unique_id="1")
     )
@@ -35,11 +39,10 @@ def execute(root: Path, out: Path) -> dict[str, Examples]:
         {name: [artifact] for name, artifact in outputs.items()},
         {
             "span": 2,
-            "window_spans": 1,
+            "plan": make_plan(str(root), contract, config, 2).to_json(),
             "data_root": str(root),
             "contract": TypeAdapter(DataContract).dump_json(contract).decode(),
-            "config": TypeAdapter(ExamplesConfig).dump_json(ExamplesConfig(window_spans=1)).decode(),
-            "fingerprint": "not read",
+            "config": TypeAdapter(ExamplesConfig).dump_json(config).decode(),
         },
     )
     return outputs
@@ -60,8 +63,9 @@ def test_the_artifacts_are_what_stock_components_read(tmp_path: Path) -> None:
     assert examples_utils.get_payload_format_string(examples) == "FORMAT_TF_EXAMPLE"
 
     summary = json.loads((tmp_path / "examples/summary.json").read_text())
-    # cut: the 19th of 0 … 19, 18; learned until 5
-    assert (summary["train_targets"], summary["eval_examples"], summary["learned_until_seconds"]) == (13, 2, 5)
+    # cut: the 19th of 0 … 19, 18
+    assert (summary["train_targets"], summary["eval_examples"], summary["learned_until_seconds"]) == (18, 2, 0)
+    assert json.loads((tmp_path / "state/lineage.json").read_text())["spans"]["2"]["rows_accepted"] == 20
     keys = {"user_id", "item_ids", "interaction_types", "timestamps", "is_target"}
     for name, split, count, columns in (
         ("examples", "train", summary["train_examples"], keys),
