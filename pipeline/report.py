@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 import jinja2
 from markupsafe import Markup
 
+from components.data_gate import page as gate_page
+from components.page_style import page_style
 from pipeline.places import Places
-from pipeline.runs import CACHED, COMPLETE, FAILED, RUNNING, Run
-from serving.registry import Registry
+from pipeline.runs import CACHED, COMPLETE, RUNNING, Run
 
 _FIGURES = ("value", "low", "high", "baseline", "baseline_low", "baseline_high", "popularity")
 
@@ -47,7 +48,12 @@ class Facts:
     run: Run
     expected_node_ids: tuple[str, ...]
     config_json: str | None
-    gate: dict[str, Any] | None
+
+    @property
+    def gate(self) -> dict[str, Any] | None:
+        """The data gate's verdict, also of a run that it stopped."""
+        verdict: dict[str, Any] | None = self.read("DataGate", "verdict", "verdict.json")
+        return verdict
 
     def read(self, node_id: str, channel: str, name: str) -> Any:
         """A JSON file in what a node wrote, or None when it did not run or its (local) files are gone."""
@@ -61,7 +67,7 @@ class Facts:
 
 def write_report(places: Places, run: Run, expected_node_ids: Iterable[str], config_json: str | None) -> Path:
     """Writes the page and returns its path. Writing it again gives the same page."""
-    facts = Facts(run, tuple(expected_node_ids), config_json, gate=gate_verdict(places, run))
+    facts = Facts(run, tuple(expected_node_ids), config_json)
     page = places.reports / (re.sub(r"[^\w.-]+|^\.+", "-", run.run_id) or "run") / "index.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(render(facts, places.pipeline), encoding="utf-8")
@@ -71,19 +77,21 @@ def write_report(places: Places, run: Run, expected_node_ids: Iterable[str], con
 def render(facts: Facts, pipeline: str, without: Container[SectionMaker] = ()) -> str:
     """The page as HTML that stands alone; `without` are sections for which the engine has pages of its own."""
     sections = [section for make in SECTIONS if make not in without and (section := make(facts))]
-    return str(_macro("page", pipeline=pipeline, run=facts.run, verdict=judge(facts), sections=sections))
+    return str(
+        _macro("page", pipeline=pipeline, run=facts.run, verdict=judge(facts), sections=sections, style=page_style())
+    )
 
 
 def judge(facts: Facts) -> Verdict:
     """The verdict in words. What stopped the run comes first, then who said no, then the push."""
-    run, gate = facts.run, facts.gate or {}
+    run = facts.run
     for node in run.nodes:
         if node.state in (COMPLETE, CACHED, RUNNING):
             continue
-        if node.id == "DataGate" and gate.get("reasons"):
-            return _because("stopped", "Stopped by the data gate", gate["reasons"])
         lines = (node.error or node.why).splitlines()
         if lines[0].startswith("DataStopped: "):
+            if node.id == "Admission" and facts.gate:
+                return _because("stopped", "Stopped by the data gate", facts.gate["reasons"])
             lines[0] = lines[0].removeprefix("DataStopped: ")
             return _because("stopped", f"Stopped in {node.id}", lines)
         return _because("failed", f"Failed in {node.id}", lines)
@@ -113,10 +121,7 @@ def data(facts: Facts) -> Section | None:
 
 
 def gate(facts: Facts) -> Section | None:
-    verdict = facts.gate
-    if verdict is None:
-        return None
-    return Section("Data gate", _macro("gate", decision=verdict["decision"], found=verdict["checks"]))
+    return Section("Data gate", gate_page.section(facts.gate)) if facts.gate else None
 
 
 def metrics(facts: Facts) -> Section | None:
@@ -177,27 +182,6 @@ SECTIONS: list[SectionMaker] = [
 
 def _because(kind: str, title: str, reasons: Sequence[str]) -> Verdict:
     return Verdict(kind, f"{title}: {reasons[0]}" if reasons else title, reasons[1:])
-
-
-def gate_verdict(places: Places, run: Run) -> dict[str, Any] | None:
-    """From DataGate's artifact; when the gate stopped the run TFX removed that, and the registry has it."""
-    node = run.node("DataGate")
-    if node is None:
-        return None
-    if node.state != FAILED:
-        return Facts(run, (), None, None).read("DataGate", "verdict", "verdict.json")
-    if not places.registry.is_file():
-        return None
-    registry = Registry.at(places.registry)
-    try:
-        quarantined = [record for record in registry.span_records() if record.state == "quarantined"]
-    finally:
-        registry.close()
-    begun = run.started.timestamp()
-    for record in reversed(quarantined):
-        if begun <= record.recorded_at <= begun + run.seconds:  # a component does not know its run's id
-            return record.verdict
-    return None
 
 
 def _scale(rows: list[dict[str, Any]]) -> tuple[float, float, list[dict[str, Any]]]:

@@ -8,6 +8,7 @@
 States of a version: `pushing` → `live` → `retired` (superseded) or `withdrawn` (rolled back); a rollback
 takes the newest retired version back to `live`. The database itself refuses a second live version (a partial
 unique index), and writers take turns, so that what a write was decided on is still true when it is written.
+Of spans it is a ledger: `pending` → `learned`, or `quarantined`, which a person may override to `pending`.
 Only the registry's modules know SQL; they import no TensorFlow, so commands built on them answer at once.
 
 The store is a SQLite file, or on a cluster PostgreSQL: `postgresql+psycopg2://user:password@host:5432/database`.
@@ -28,45 +29,10 @@ import sqlalchemy as sa
 
 from serving.errors import RegistryError
 from serving.registry_database import BUSY_TIMEOUT_SECONDS, connect, explain
+from serving.registry_records import AuditLine, SpanRecord, Version
 from serving.registry_tables import AUDIT, IDENTITY, SPANS, VERSIONS
 
 SPAN_STATES = ("learned", "pending", "quarantined")
-
-
-@dataclass(frozen=True)
-class Version:
-    """One pushed version; `created_at` in seconds since 1970."""
-
-    version: int
-    state: str
-    uri: str
-    manifest: dict[str, Any]
-    metrics: dict[str, Any]
-    verdict: dict[str, Any]
-    created_at: float
-
-
-@dataclass(frozen=True)
-class SpanRecord:
-    """What became of one span in one run; `recorded_at` in seconds since 1970."""
-
-    span: int
-    state: str
-    verdict: dict[str, Any]
-    run: str
-    recorded_at: float
-
-
-@dataclass(frozen=True)
-class AuditLine:
-    """Who changed what is served, when and why; the versions are None where there was none."""
-
-    who: str
-    at: float
-    why: str
-    action: str
-    from_version: int | None
-    to_version: int | None
 
 
 @dataclass
@@ -209,8 +175,22 @@ class Registry:
         if state not in SPAN_STATES:
             raise RegistryError(f"unknown state of a span: {state!r}; known: {', '.join(SPAN_STATES)}")
         with self._transaction(write=True) as tx:
-            row = {"span": span, "state": state, "verdict": verdict, "run": run, "recorded_at": self.now()}
-            tx.execute(SPANS.insert().values(**row))
+            self._record_span(tx, span, state, verdict, run)
+
+    def override_span(self, span: int, who: str, why: str) -> None:
+        """Accepts a quarantined span: it is pending again, and its verdict says who accepted it and why.
+
+        Raises RegistryError, naming its state, when the span is not quarantined.
+        """
+        with self._transaction(write=True) as tx:
+            last = tx.execute(sa.select(SPANS).where(SPANS.c.span == span).order_by(SPANS.c.id.desc()).limit(1)).first()
+            if last is None or last.state != "quarantined":
+                state = f"it is {last.state}" if last else "no run has judged it yet"
+                raise RegistryError(
+                    f"span {span} needs no override: {state}; only a quarantined span can be accepted (evergreen spans)"
+                )
+            verdict = {**last.verdict, "override": {"who": who, "why": why}}
+            self._record_span(tx, span, "pending", verdict, last.run)
 
     def spans(self) -> list[SpanRecord]:
         """The last record of every span, oldest span first."""
@@ -241,6 +221,10 @@ class Registry:
             _set_state(tx, live.version, "retired")  # first: the index allows one live version
         _set_state(tx, pushed.version, "live")
         self._audit(tx, who, why, action, _number(live), pushed.version)
+
+    def _record_span(self, tx: sa.Connection, span: int, state: str, verdict: dict[str, Any], run: str) -> None:
+        row = {"span": span, "state": state, "verdict": verdict, "run": run, "recorded_at": self.now()}
+        tx.execute(SPANS.insert().values(**row))
 
     def _audit(self, tx: sa.Connection, who: str, why: str, action: str, old: int | None, new: int | None) -> None:
         line = {"who": who, "at": self.now(), "why": why, "action": action}

@@ -1,1 +1,1 @@
-"""Go, or stop with the reasons: the decision that TFX's own ExampleValidator never takes."""
+"""Go, warn, or stop with the reasons: the decision that TFX's own ExampleValidator never takes."""

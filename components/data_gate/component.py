@@ -1,6 +1,5 @@
-"""DataGate: lets a span into training, or stops the run with the reasons."""
+"""DataGate: judges the data of a run, go, warn or stop, and says why. It stops nothing itself: Admission does."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from tfx.types.standard_artifacts import ExampleAnomalies, Examples, ExampleStat
 from components.artifacts import DataVerdict, Production
 from components.data_gate.config import GateConfig
 from components.data_gate.decide import decide
+from components.data_gate.page import write_verdict
 from components.data_gate.read_evidence import Source, read_evidence
-from components.errors import DataStopped
-from serving.registry import Registry
+from components.data_gate.verdict import Override
 
 log = logging.getLogger("evergreen.data_gate")
 
@@ -31,15 +30,20 @@ def DataGate(
     production: InputArtifact[Production],
     verdict: OutputArtifact[DataVerdict],
     span: Parameter[int],
-    registry_url: Parameter[str],
     config: Parameter[str],
+    overrides: Parameter[str],
+    asked_at_seconds: Parameter[int],
 ) -> None:
-    """Writes `verdict.json`; `config` is a GateConfig as JSON.
+    """Writes `verdict.json` and `verdict.html`.
 
-    Raises DataStopped on a stop, after the span is `quarantined` in the registry: TFX deletes what a failed node wrote.
+    Args:
+        span: the newest that the run reads.
+        config: GateConfig as JSON.
+        overrides: `{"5": {"who": …, "why": …}}`, the spans that a person accepted.
+        asked_at_seconds: when the run began, since 1970; 0 where no bound of freshness is set, so that caches hold.
     """
     gate = TypeAdapter(GateConfig).validate_json(config)
-    before = Path(production.uri) / "statistics"
+    live = Path(production.uri)
     given = (
         ("interactions", "train", statistics, schema, anomalies),
         ("catalog", "all", catalog_statistics, catalog_schema, catalog_anomalies),
@@ -51,21 +55,13 @@ def DataGate(
             statistics=Path(stats.uri),
             schema=Path(expected.uri),
             anomalies=Path(found.uri),
-            previous=before / name,
+            previous=live / "statistics" / name,
         )
         for name, split, stats, expected, found in given
     )
-    decided = decide(read_evidence(sources, Path(examples.uri), gate), gate)
-    state = "pending" if decided.decision == "go" else "quarantined"
-    registry = Registry(registry_url)
-    try:
-        registry.record_span(span, state, decided.to_json(), run=verdict.uri)
-    finally:
-        registry.close()
-    if decided.decision == "stop":
-        raise DataStopped(decided.stop_message(span))
+    evidence = read_evidence(sources, Path(examples.uri), live, gate, span=span, asked_at_seconds=asked_at_seconds)
+    decided = decide(evidence, gate, TypeAdapter(dict[int, Override]).validate_json(overrides))
+    write_verdict(decided, evidence.reasons, Path(verdict.uri))
     verdict.set_string_custom_property("decision", decided.decision)
-    target = Path(verdict.uri)
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "verdict.json").write_text(json.dumps(decided.to_json(), indent=2))
-    log.info("span %d: go; %d checks passed", span, len(decided.checks))
+    verdict.set_string_custom_property("reasons", "\n".join(decided.sentences("failed")))
+    log.info("%s", decided)

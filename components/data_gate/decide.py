@@ -1,141 +1,85 @@
 """The gate's decision: figures in, a verdict with one sentence per check out. No files, no TFDV.
 
-verdict = decide(evidence, config)
-verdict.decision    # "go" or "stop"
-verdict.reasons     # the sentences of the checks that failed
+verdict = decide(evidence, config, overrides)
+verdict.decision                # "go", "warn" or "stop"
+verdict.sentences("failed")     # the reasons
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
 
+from components.data_gate.check_spans import check_span
 from components.data_gate.config import GateConfig
-
-Distance = Literal["L-infinity", "Jensen-Shannon"]
-
-
-@dataclass(frozen=True)
-class Anomaly:
-    """One departure from the schema: what was found in `got`, against what the schema says of the feature."""
-
-    dataset: str
-    feature: str
-    summary: str
-    got: str
-    expected: str
-    is_error: bool = True
+from components.data_gate.evidence import Drift, Evidence
+from components.data_gate.verdict import Check, Outcome, Override, Verdict, ask
 
 
-@dataclass(frozen=True)
-class Drift:
-    """How far one feature moved since the last accepted span; `detail` names the value that moved most, or is ''."""
-
-    dataset: str
-    feature: str
-    distance: Distance
-    value: float
-    detail: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """All that is judged. `datasets` are those held against a schema; `rows_*` and `targets` None without a summary."""
-
-    datasets: tuple[str, ...]
-    anomalies: tuple[Anomaly, ...] = ()
-    drifts: tuple[Drift, ...] = ()
-    rows_read: int | None = None
-    rows_rejected: dict[str, int] | None = None  # reason → rows
-    targets: int | None = None
-
-
-@dataclass(frozen=True)
-class Check:
-    """One question that was asked of the data; `figure` is held against `bound`."""
-
-    name: str
-    passed: bool
-    sentence: str
-    figure: float
-    bound: float
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Go, or stop; never stop without a check that failed."""
-
-    decision: Literal["go", "stop"]
-    checks: tuple[Check, ...]
-
-    @property
-    def reasons(self) -> list[str]:
-        """The sentences of the checks that failed."""
-        return [check.sentence for check in self.checks if not check.passed]
-
-    def stop_message(self, span: int) -> str:
-        """One or two lines for the person who runs the pipeline; the whole verdict is in the registry."""
-        shown, more = self.reasons[:2], len(self.reasons) - 2
-        reasons = " | ".join(shown) + (f" | and {more} more" if more > 0 else "")
-        return (
-            f"span {span} stopped by {len(self.reasons)} of {len(self.checks)} checks: {reasons}\n"
-            "Nothing was trained; the span is quarantined. Correct its data, or the gate's bounds, and run it again"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The verdict as it stands in `verdict.json` and in the registry."""
-        checks = [asdict(check) for check in self.checks]
-        return {"decision": self.decision, "reasons": self.reasons, "checks": checks}
-
-
-def decide(evidence: Evidence, config: GateConfig) -> Verdict:
-    """Stops when any check fails."""
-    checks = (
-        *(_schema(name, evidence.anomalies, config) for name in evidence.datasets),
-        *(_drift(drift, config) for drift in evidence.drifts),
-        *_rejected(evidence, config),
-        *_targets(evidence, config),
+def decide(evidence: Evidence, config: GateConfig, overrides: Mapping[int, Override] | None = None) -> Verdict:
+    """Asks every question that the evidence has figures for; `overrides` are the spans that a person accepted."""
+    spans = sorted(evidence.learned) or [evidence.span]
+    return Verdict(
+        span=evidence.span,
+        spans={span: evidence.label(span) for span in spans},
+        checks=tuple(_checks(evidence, config)),
+        overrides={span: override for span, override in (overrides or {}).items() if span in spans},
+        fingerprints={span: figures.fingerprint for span, figures in evidence.learned.items()},
     )
-    return Verdict("go" if all(check.passed for check in checks) else "stop", checks)
 
 
-def _schema(dataset: str, anomalies: Iterable[Anomaly], config: GateConfig) -> Check:
-    found = [anomaly for anomaly in anomalies if anomaly.dataset == dataset]
+def _checks(evidence: Evidence, config: GateConfig) -> Iterator[Check]:
+    for name in evidence.datasets:
+        yield _schema(name, evidence, config)
+    for drift in evidence.drifts:
+        yield from _drift(drift, config)
+    yield from _freshness(evidence, config)
+    yield from _new_users(evidence, config)
+    if evidence.targets is not None:
+        says = f"{evidence.targets:,} interactions to learn from"
+        yield from ask("targets", says, evidence.targets, config.min_targets, "count", at_least=True)
+    for span in sorted(evidence.learned):
+        yield from check_span(span, evidence, config)
+
+
+def _schema(dataset: str, evidence: Evidence, config: GateConfig) -> Check:
+    found = [anomaly for anomaly in evidence.anomalies if anomaly.dataset == dataset]
     errors = [anomaly for anomaly in found if anomaly.is_error]
-    name, count = f"schema of {dataset}", float(len(errors))
+    name, figure = f"schema of {dataset}", float(len(errors))
     if not found:
-        return Check(name, True, f"{dataset}: every feature fits the schema", count, 0)
+        sentence = f"{dataset}: every feature fits the schema"
+        return Check(name=name, outcome="passed", sentence=sentence, figure=figure, stop=0, unit="count")
     shown = sorted(found, key=lambda anomaly: not anomaly.is_error)[: config.quoted_anomalies]
     words = [f"{a.feature}: {a.summary} (got: {a.got}; expected: {a.expected})" for a in shown]
     if more := len(found) - len(shown):
         words.append(f"and {more} more")
     severity = f"{len(errors)} anomalies" if errors else f"{len(found)} warnings"
-    return Check(name, not errors, f"{dataset}: {severity} against the schema. {'; '.join(words)}", count, 0)
+    sentence = f"{dataset}: {severity} against the schema. {'; '.join(words)}"
+    outcome: Outcome = "failed" if errors else "warned"
+    return Check(name=name, outcome=outcome, sentence=sentence, figure=figure, stop=0, unit="count")
 
 
-def _drift(drift: Drift, config: GateConfig) -> Check:
+def _drift(drift: Drift, config: GateConfig) -> Iterator[Check]:
     bound = config.drift_l_infinity if drift.distance == "L-infinity" else config.drift_jensen_shannon
-    passed = drift.value <= bound  # NaN does not pass
-    sentence = (
-        f"{drift.dataset}: {drift.feature} {'is' if passed else 'drifted'} {drift.value:.3f} away from the last "
-        f"accepted span by {drift.distance}; {bound:.3f} is allowed"
+    is_near = bound.strictest is not None and drift.value <= bound.strictest
+    says = (
+        f"{drift.dataset}: {drift.feature} {'is' if is_near else 'drifted'} {drift.value:.3f} away from the last "
+        f"accepted span by {drift.distance}"
     )
-    detail = f" ({drift.detail})" if drift.detail and not passed else ""
-    return Check(f"drift of {drift.feature}", passed, sentence + detail, drift.value, bound)
+    yield from ask(f"drift of {drift.feature}", says, drift.value, bound, "distance", detail=drift.detail)
 
 
-def _rejected(evidence: Evidence, config: GateConfig) -> Iterable[Check]:
-    if evidence.rows_read is None or evidence.rows_rejected is None:
+def _freshness(evidence: Evidence, config: GateConfig) -> Iterator[Check]:
+    events = [f.last_timestamp_seconds for f in evidence.learned.values() if f.last_timestamp_seconds is not None]
+    if not events or not evidence.asked_at_seconds:
         return
-    read, rejected = evidence.rows_read, sum(evidence.rows_rejected.values())
-    fraction, bound = (rejected / read if read else 0.0), config.max_rejected_fraction
-    reasons = sorted(evidence.rows_rejected.items(), key=lambda entry: -entry[1])
-    listed = ", ".join(f"{count} × {reason}" for reason, count in reasons if count)
-    sentence = f"{rejected} of {read} rows rejected ({fraction:.2%}); {bound:.2%} is allowed"
-    yield Check("rejected rows", fraction <= bound, sentence + (f" ({listed})" if listed else ""), fraction, bound)
+    hours = (evidence.asked_at_seconds - max(events)) / 3600
+    newest = datetime.fromtimestamp(max(events), tz=timezone.utc)
+    says = f"the newest event was {hours:,.1f} hours old as the run began ({newest:%Y-%m-%d %H:%M} UTC)"
+    yield from ask("freshness", says, hours, config.max_staleness_hours, "hours")
 
 
-def _targets(evidence: Evidence, config: GateConfig) -> Iterable[Check]:
-    if evidence.targets is None:
+def _new_users(evidence: Evidence, config: GateConfig) -> Iterator[Check]:
+    learned, new = evidence.users_learned, evidence.users_new
+    if not learned or new is None or not evidence.accepted:  # in the first run every user is new
         return
-    sentence = f"{evidence.targets} interactions to learn from; at least {config.min_targets} are needed"
-    yield Check("targets", evidence.targets >= config.min_targets, sentence, evidence.targets, config.min_targets)
+    says = f"{new:,} of {learned:,} users have no history ({new / learned:.2%})"
+    yield from ask("new users", says, new / learned, config.new_user_fraction)

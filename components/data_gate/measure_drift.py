@@ -10,14 +10,14 @@ import re
 from typing import TYPE_CHECKING
 
 from components.data_gate.config import GateConfig
-from components.data_gate.decide import Distance, Drift
-from trainer.features import IS_TARGET_KEY, ITEM_ID_KEY, ITEM_IDS_KEY, TIMESTAMPS_KEY, USER_ID_KEY
+from components.data_gate.evidence import Distance, Drift
+from trainer.features import IS_TARGET_KEY, ITEM_ID_KEY, ITEM_IDS_KEY, TIMESTAMPS_KEY, USER_ID_KEY, WEIGHTS_KEY
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
     from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
-NEW_IN_EVERY_SPAN = {USER_ID_KEY, ITEM_ID_KEY, ITEM_IDS_KEY, TIMESTAMPS_KEY, IS_TARGET_KEY}
+NEW_IN_EVERY_SPAN = {USER_ID_KEY, ITEM_ID_KEY, ITEM_IDS_KEY, TIMESTAMPS_KEY, IS_TARGET_KEY, WEIGHTS_KEY}
 
 
 def measure_drift(
@@ -27,7 +27,10 @@ def measure_drift(
     before: DatasetFeatureStatisticsList,
     config: GateConfig,
 ) -> list[Drift]:
-    """One measurement per compared feature that both statistics have with values, in the schema's order."""
+    """One measurement per compared feature that both statistics have with values, in the schema's order.
+
+    A distance beyond the config's strictest bound comes with the value that moved most.
+    """
     import tensorflow_data_validation as tfdv
     from tensorflow_metadata.proto.v0.anomalies_pb2 import DriftSkewInfo
     from tensorflow_metadata.proto.v0.schema_pb2 import FeatureType
@@ -43,9 +46,9 @@ def measure_drift(
         if feature.name not in compared:
             continue
         if feature.type == FeatureType.BYTES:
-            feature.drift_comparator.infinity_norm.threshold = config.drift_l_infinity
+            feature.drift_comparator.infinity_norm.threshold = config.drift_l_infinity.strictest or 0
         else:
-            feature.drift_comparator.jensen_shannon_divergence.threshold = config.drift_jensen_shannon
+            feature.drift_comparator.jensen_shannon_divergence.threshold = config.drift_jensen_shannon.strictest or 0
     found = tfdv.validate_statistics(now, measured, previous_statistics=before)
     kinds = DriftSkewInfo.Measurement
     drifts = {}

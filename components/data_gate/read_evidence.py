@@ -1,19 +1,20 @@
 """Reads what the nodes before the gate wrote, and measures drift against the statistics in production.
 
 Read are `Split-<name>/SchemaDiff.pb` (ExampleValidator), `Split-<name>/FeatureStats.pb` (StatisticsGen),
-`schema.pbtxt`, `summary.json` (InteractionExampleGen) and `statistics/` below the production artifact.
+`schema.pbtxt`, `summary.json` (InteractionExampleGen), and of production `statistics/` and `state/lineage.json`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.data_gate.config import GateConfig
-from components.data_gate.decide import Anomaly, Drift, Evidence
 from components.data_gate.describe import describe_feature
+from components.data_gate.evidence import Anomaly, Drift, Evidence, Reason, SpanFigures
 from components.data_gate.measure_drift import measure_drift
 from components.errors import DataError
 
@@ -35,18 +36,26 @@ class Source:
     previous: Path
 
 
-def read_evidence(sources: tuple[Source, ...], examples: Path, config: GateConfig) -> Evidence:
-    """All that the gate judges. A missing `summary.json` or missing previous statistics ask no question.
+def read_evidence(
+    sources: tuple[Source, ...],
+    examples: Path,
+    production: Path,
+    config: GateConfig,
+    *,
+    span: int,
+    asked_at_seconds: int,
+) -> Evidence:
+    """All that the gate judges. What production does not have before the first push asks no question.
 
-    Raises DataError when another file is missing or unreadable, or `config.drift_features` names an unknown one.
+    Raises DataError when a file is missing or unreadable, or `config.drift_features` names an unknown feature.
     """
     datasets: list[str] = []
     anomalies: list[Anomaly] = []
     drifts: list[Drift] = []
-    known: set[str] = set()
+    features: set[str] = set()
     for source in sources:
         schema = _read_schema(source.schema)
-        known |= {feature.name for feature in schema.feature}
+        features |= {feature.name for feature in schema.feature}
         for folder in _splits(source.anomalies):
             name = f"{source.dataset} ({folder.name.removeprefix('Split-')})"
             datasets.append(name)
@@ -55,19 +64,34 @@ def read_evidence(sources: tuple[Source, ...], examples: Path, config: GateConfi
         if (source.previous / file_name).is_file():
             now, before = (read_statistics(root / file_name) for root in (source.statistics, source.previous))
             drifts += measure_drift(source.dataset, schema, now, before, config)
-    if unknown := sorted(set(config.drift_features or ()) - known):
+    if unknown := sorted(set(config.drift_features or ()) - features):
         raise DataError(
-            f"drift_features names {unknown}, which no schema has; known: {sorted(known)}. Correct the gate's config"
+            f"drift_features names {unknown}, which no schema has; known: {sorted(features)}. Correct the gate's config"
         )
-    read, rejected, targets = _read_summary(examples / "summary.json")
-    return Evidence(
-        datasets=tuple(datasets),
-        anomalies=tuple(anomalies),
-        drifts=tuple(drifts),
-        rows_read=read,
-        rows_rejected=rejected,
-        targets=targets,
-    )
+    summary = _json(examples / "summary.json")
+    lineage = production / "state" / "lineage.json"
+    accepted = _json(lineage) if lineage.is_file() else {"spans": {}}
+    try:
+        known = _figures(summary["figures"])
+        return Evidence(
+            span=span,
+            datasets=tuple(datasets),
+            anomalies=tuple(anomalies),
+            drifts=tuple(drifts),
+            learned={number: known.get(number, SpanFigures()) for number in map(int, summary["spans_learned"])},
+            accepted=_figures(accepted["spans"]),
+            reasons=tuple(_reason(words, found) for words, found in summary["rejected"].items()),
+            labels={int(number): label for number, label in summary.get("labels", {}).items()},
+            targets=summary["train_targets"],
+            users_learned=summary["users_learned"],
+            users_new=summary["users_new"],
+            asked_at_seconds=asked_at_seconds,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{examples / 'summary.json'} or {lineage} is not what InteractionExampleGen writes ({error!r}); "
+            "run it again with this release"
+        ) from error
 
 
 def read_statistics(path: Path) -> DatasetFeatureStatisticsList:
@@ -111,18 +135,23 @@ def _anomalies(dataset: str, found: Anomalies, schema: Schema) -> list[Anomaly]:
     return anomalies
 
 
-def _read_summary(path: Path) -> tuple[int | None, dict[str, int] | None, int | None]:
-    if not path.is_file():
-        return None, None, None
+def _json(path: Path) -> Any:
     try:
-        summary = json.loads(path.read_text())
-        rejected = {reason: int(found["count"]) for reason, found in summary["rejected"].items()}
-        return int(summary["rows_read"]), rejected, int(summary["train_targets"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not a summary of the examples ({error!r}); expected rows_read, train_targets and "
-            "rejected as {reason: {count}}"
-        ) from error
+        return json.loads(_bytes(path))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}); run the node that writes it again") from error
+
+
+def _figures(spans: Mapping[str, Mapping[str, Any]]) -> dict[int, SpanFigures]:
+    names = {field.name for field in fields(SpanFigures)}
+    return {
+        int(span): SpanFigures(**{name: figure for name, figure in found.items() if name in names})
+        for span, found in spans.items()
+    }
+
+
+def _reason(words: str, found: Mapping[str, Any]) -> Reason:
+    return Reason(words=words, count=int(found["count"]), samples=tuple(found["samples"]), figure=found.get("figure"))
 
 
 def _splits(folder: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """The report of runs written to a real ML Metadata store: what a reader would find on the page."""
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from pipeline.places import Places
 from pipeline.report import SECTIONS, write_report
 from pipeline.runs import run, runs
-from serving.registry import Registry
+from tests.page import Page
 
-NODES = ["InteractionExampleGen", "DataGate", "IndexBuilder", "Evaluator", "ServableValidator", "Pusher"]
+NODES = ["InteractionExampleGen", "DataGate", "Admission", "IndexBuilder", "Evaluator", "ServableValidator", "Pusher"]
 STATES = {"COMPLETE": pb.Execution.COMPLETE, "CACHED": pb.Execution.CACHED, "FAILED": pb.Execution.FAILED}
 
 SUMMARY = {
@@ -40,11 +39,14 @@ SUMMARY = {
     "eval_examples": 2_000,
     "errors": [],
 }
-GATE = {
-    "decision": "go",
-    "reasons": [],
-    "checks": [{"name": "rows", "sentence": "7,345 rows, at least 1,000 expected", "passed": True}],
-}
+
+
+def gate(decision: str, outcome: str, *sentences: str) -> dict[str, Any]:
+    """A verdict of the data gate: all its checks had one outcome."""
+    known = {"figure": 0.1, "warn": None, "stop": 0.2, "unit": "share", "at_least": False, "span": 4}
+    checks = [{"name": "rows", "outcome": outcome, "sentence": sentence, **known} for sentence in sentences]
+    reasons = list(sentences) if outcome == "failed" else []
+    return {"decision": decision, "spans": {"4": "4"}, "accepted": [], "reasons": reasons, "checks": checks}
 
 
 def row(part: str, metric: str, value: float, baseline: float | None, **more: Any) -> dict[str, Any]:
@@ -82,7 +84,7 @@ ANSWERED = {"name": "serving_default", "sentence": "serving_default answered 10 
 SERVABLE = {"is_blessed": True, "reasons": [], "checks": [ANSWERED], "p50_ms": {"recommend": 2.5}}
 FILES: dict[str, tuple[str, str, Any]] = {
     "InteractionExampleGen": ("examples", "summary.json", SUMMARY),
-    "DataGate": ("verdict", "verdict.json", GATE),
+    "DataGate": ("verdict", "verdict.json", gate("go", "passed", "7,345 rows, at least 1,000 expected")),
     "IndexBuilder": ("servable", "assets.extra/release.json", RELEASE),
     "Evaluator": ("evaluation", "verdict.json", evaluation(True)),
     "ServableValidator": ("blessing", "report.json", SERVABLE),
@@ -122,7 +124,7 @@ class Recorder:
                 execution.last_known_state = pb.Execution.FAILED
                 result = json.dumps({"resultMessage": failed[node_id], "code": 2})
                 execution.custom_properties["__execution_result__"].string_value = result
-            else:
+            elif node_id in FILES:
                 pairs = [self.output(run_id, node_id, (files or {}).get(node_id), pushed)]
             if node_id in cached:
                 execution.last_known_state = pb.Execution.CACHED
@@ -153,45 +155,6 @@ class Recorder:
     def page(self, run_id: str, expected: list[str] = NODES, config: str | None = None) -> "Page":
         path = write_report(self.places, run(self.places, run_id), expected, config)
         return Page(path)
-
-
-class Page(HTMLParser):
-    """A page as a reader meets it; refuses unbalanced tags and anything fetched from elsewhere."""
-
-    VOID = ("meta", "br", "line", "circle")
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path, self.open, self.links, self.found = path, [], [], {}
-        self.words: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag not in ("script", "link", "img", "iframe")
-        self.links += [value for name, value in attrs if name == "href"]
-        self.found.setdefault(tag, []).append("")
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.setdefault(tag, []).append(dict(attrs))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-            self.found[self.open[-1]][-1] += data
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.words).split())
-
-    @property
-    def verdict(self) -> str:
-        return self.found["h1"][0]
 
 
 @pytest.fixture
@@ -274,26 +237,22 @@ def test_the_first_model_has_no_baseline(recorder: Recorder) -> None:
     assert "there is no baseline yet" in recorder.page("r").text
 
 
-def test_the_gate_that_stopped_a_run_is_quoted_from_the_registry(recorder: Recorder) -> None:
-    recorder.record("spoiled", NODES[:2], failed={"DataGate": "DataStopped: 2 reasons"})
-    stopped = run(recorder.places, "spoiled")
-    begun = stopped.started.timestamp()
+def test_the_gate_that_stopped_a_run_is_quoted(recorder: Recorder) -> None:
     reasons = ["genre drifted by 0.41, at most 0.10", "half of the items are unknown"]
-    for seconds, state, why in (
-        (-60, "quarantined", ["of an earlier run"]),
-        (stopped.seconds / 2, "quarantined", reasons),
-        (600, "quarantined", ["of a later run"]),
-        (900, "learned", []),
-    ):
-        checks = [{"name": "drift", "sentence": sentence, "passed": False} for sentence in why]
-        verdict = {"decision": "stop", "reasons": why, "checks": checks}
-        registry = Registry.at(recorder.places.registry, now=lambda at=begun + seconds: at)
-        registry.record_span(4, state, verdict, run="/artifacts/DataGate/verdict/9")
+    said = {"DataGate": gate("stop", "failed", *reasons)}
+    recorder.record("spoiled", NODES[:3], failed={"Admission": "DataStopped: 2 reasons"}, files=said)
     page = recorder.page("spoiled")
     assert page.verdict == f"Stopped by the data gate: {reasons[0]}"
-    assert f"✗ {reasons[1]}" in page.text
+    assert reasons[1] in page.text
     assert page.found["h2"] == ["Data", "Data gate", "Time", "Artifacts"]
+    assert page.found["h3"][-1] == "Failed"
     assert "Evaluator did not run" in page.text
+
+
+def test_an_admission_that_broke_is_no_verdict(recorder: Recorder) -> None:
+    said = {"DataGate": gate("warn", "failed", "accepted all the same")}
+    recorder.record("r", NODES[:3], failed={"Admission": "RegistryError: no answer"}, files=said)
+    assert recorder.page("r").verdict == "Failed in Admission: RegistryError: no answer"
 
 
 def test_too_many_rejected_rows_stop_a_run_in_words(recorder: Recorder) -> None:
@@ -305,12 +264,12 @@ def test_too_many_rejected_rows_stop_a_run_in_words(recorder: Recorder) -> None:
 
 
 def test_a_failed_node_is_named_with_its_error(recorder: Recorder) -> None:
-    recorder.record("r", NODES[:3], failed={"IndexBuilder": "BuildError: no items to index"})
+    recorder.record("r", NODES[:4], failed={"IndexBuilder": "BuildError: no items to index"})
     assert recorder.page("r").verdict == "Failed in IndexBuilder: BuildError: no items to index"
 
 
 def test_a_node_that_never_ran_is_not_passed_over(recorder: Recorder) -> None:
-    recorder.record("r", NODES[:3])
+    recorder.record("r", NODES[:4])
     assert recorder.page("r").verdict == "Incomplete: Evaluator, ServableValidator, Pusher never ran"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from serving.errors import RegistryError
 from serving.registry import Registry
+from tests.ledger import overrides
 
 
 def push(registry: Registry, version: int) -> None:
@@ -174,3 +175,33 @@ def test_a_registry_knows_itself_for_good(registry: Registry, registry_url: str)
     identity = registry.identity()
     assert len(identity) == 32
     assert [registry.identity(), Registry(registry_url).identity()] == [identity, identity]
+
+
+def test_an_override_makes_a_quarantined_span_pending_and_keeps_what_the_gate_said(registry: Registry) -> None:
+    registry.record_span(5, "quarantined", {"reasons": ["too few rows"]}, "run-1")
+    registry.override_span(5, "ann", "a holiday")
+    last = registry.spans()[0]
+    said = {"reasons": ["too few rows"], "override": {"who": "ann", "why": "a holiday"}}
+    assert (last.state, last.run, last.verdict) == ("pending", "run-1", said)
+    assert overrides(registry) == {5: {"who": "ann", "why": "a holiday"}}
+    assert [record.state for record in registry.span_records()] == ["quarantined", "pending"]
+
+
+def test_an_override_lasts_as_long_as_records_say_so(registry: Registry) -> None:
+    override = {"who": "ann", "why": "a holiday"}
+    registry.record_span(5, "quarantined", {}, "run-1")
+    registry.override_span(5, **override)
+    registry.record_span(5, "pending", {"override": override}, "run-2")
+    assert overrides(registry) == {5: override}
+    registry.record_span(5, "quarantined", {}, "run-3")
+    assert overrides(registry) == {}
+
+
+def test_only_a_quarantined_span_can_be_overridden(registry: Registry) -> None:
+    registry.record_span(4, "quarantined", {}, "run-1")
+    registry.record_span(4, "pending", {}, "run-2")
+    with pytest.raises(RegistryError, match=r"span 4 needs no override: it is pending; only a quarantined span can be"):
+        registry.override_span(4, "ann", "x")
+    with pytest.raises(RegistryError, match=r"span 9 needs no override: no run has judged it yet"):
+        registry.override_span(9, "ann", "x")
+    assert len(registry.span_records()) == 2

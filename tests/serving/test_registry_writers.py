@@ -17,8 +17,9 @@ from serving.registry import Registry
 
 @pytest.fixture
 def registry(registry_url: str) -> Registry:
-    """10 is retired, 11 is live, 12 and 13 are being pushed."""
+    """10 is retired, 11 is live, 12 and 13 are being pushed; span 1 is quarantined."""
     registry = Registry(registry_url)
+    registry.record_span(1, "quarantined", {}, "run")
     for version in (10, 11, 12, 13):
         registry.begin_push(version, "", {}, {}, {})
         if version < 12:
@@ -43,6 +44,7 @@ WRITES: dict[str, Callable[[Registry], object]] = {
     "abandon_pushes": lambda registry: registry.abandon_pushes(lambda version: True),
     "withdraw": lambda registry: registry.withdraw(11, "ann", "bad"),
     "record_span": lambda registry: registry.record_span(1, "learned", {}, "run"),
+    "override_span": lambda registry: registry.override_span(1, "ann", "good"),
 }
 
 

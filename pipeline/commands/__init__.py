@@ -1,0 +1,1 @@
+"""Groups of the `evergreen` command: arguments in, one call out."""
