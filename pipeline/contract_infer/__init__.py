@@ -1,0 +1,1 @@
+"""`evergreen contract infer`: a first configuration from files, with a reason beside every guess."""
