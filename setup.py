@@ -20,6 +20,7 @@ STACK = [
 LIBRARIES = [
     "click>=8.1",
     "jinja2>=3.1",
+    "matplotlib>=3.8",
     "psycopg2-binary>=2.9",
     "pydantic>=2.7",
     "pyyaml>=6",
@@ -55,7 +56,7 @@ setup(
     python_requires=">=3.10,<3.11",
     packages=[*find_packages(include=["pipeline*", "components*", "trainer*", "serving*"]), "evergreen_kubeflow"],
     package_dir={"evergreen_kubeflow": "kubeflow"},  # PyPI has a package `kubeflow`: ours must not shadow it
-    package_data={"pipeline": ["*.j2"]},
+    package_data={"": ["*.j2", "*.css"]},
     install_requires=STACK + LIBRARIES,
     extras_require={"dev": DEV},
     entry_points={
