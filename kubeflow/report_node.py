@@ -1,7 +1,7 @@
 """RunReport: the last node on Kubeflow. What a local run finds in its report, as artifacts that the UI draws.
 
-On one machine the runner writes the report, also of a run that was stopped; here a stopped run's reason is the last
-line of the log of the step that stopped it.
+On one machine the runner writes the report, also of a run that was stopped; here a stopped run's reasons are the last
+lines of the log of the step that stopped it, and stand in the output of DataGate.
 """
 
 import json

@@ -24,8 +24,7 @@ def facts_of(run_id: str, config_json: str, artifacts: Mapping[tuple[str, str], 
         state=COMPLETE,
         nodes=tuple(Node(node_id, COMPLETE, 0, outputs=outputs) for node_id, outputs in nodes.items()),
     )
-    facts = Facts(run, tuple(nodes), config_json, gate=None)
-    return Facts(run, tuple(nodes), config_json, gate=facts.read("DataGate", "verdict", "verdict.json"))
+    return Facts(run, tuple(nodes), config_json)
 
 
 def figures(facts: Facts) -> dict[str, float]:

@@ -94,10 +94,11 @@ def cluster_pipeline(config: PipelineConfig) -> Pipeline:
         data_root=given["data_root"],
         asked_span=given["span"],
         asked_window_spans=given["window_spans"],
-        default_window_spans=config.examples.window_spans,
         cause=given["cause"],
         registry_url=registry_url,
         contract=to_json(config.contract),
+        examples=to_json(config.examples),
+        gate=to_json(config.gate),
     )
     seen = {name: channel.future()[0].value for name, channel in snapshot.outputs.items()}
     nodes = create_nodes(
@@ -153,7 +154,7 @@ def facts_of(node: BaseNode, cluster: ClusterConfig, shipped: str) -> NodeFacts:
         command=("python", "-m", "evergreen_kubeflow.entrypoint"),
         args=tuple(args),
         system_types={key: _system_type(channel.type) for key, channel in channels.items()},
-        resources=replace(resources, retries=0) if node.id == "DataGate" else resources,  # a verdict is no accident
+        resources=replace(resources, retries=0) if node.id == "Admission" else resources,  # a stop is no accident
         is_cached=node.id != "Snapshot",
     )
 

@@ -8,6 +8,7 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.io import fileio
 from tfx.proto import transform_pb2
 
+from components.admission.component import Admission
 from components.data_gate.component import DataGate
 from components.evaluator.component import Evaluator
 from components.frozen_schema.component import FrozenSchema
@@ -51,11 +52,10 @@ def create_nodes(
     example_gen = InteractionExampleGen(
         production=live,
         span=snapshot.span,
-        window_spans=snapshot.window_spans,
+        plan=snapshot.plan,
         data_root=snapshot.data_root,
         contract=to_json(config.contract),
         config=to_json(config.examples),
-        fingerprint=snapshot.fingerprint,
     )
     examples, catalog = example_gen.outputs["examples"], example_gen.outputs["catalog"]
 
@@ -80,9 +80,11 @@ def create_nodes(
         examples=examples,
         production=live,
         span=snapshot.span,
-        **registry,
         config=to_json(config.gate),
+        overrides=snapshot.overrides,
+        asked_at_seconds=snapshot.asked_at_seconds,
     )
+    admission = Admission(verdict=gate.outputs["verdict"], **registry, registry_id=snapshot.registry_id)
 
     transform = Transform(
         examples=examples,
@@ -101,7 +103,7 @@ def create_nodes(
         disable_statistics=True,
     ).with_id("CatalogTransform")
     for node in (transform, catalog_transform):
-        node.add_upstream_node(gate)  # nothing is learned from data that the gate has not let through
+        node.add_upstream_node(admission)  # nothing is learned from data that the gate has not let through
 
     trainer = Trainer(
         examples=transform.outputs["transformed_examples"],
@@ -132,6 +134,7 @@ def create_nodes(
         statistics=statistics,
         catalog_statistics=catalog_statistics,
         examples=examples,
+        state=example_gen.outputs["state"],
         evaluation=evaluator.outputs["evaluation"],
         blessing=evaluator.outputs["blessing"],
         infra_blessing=servable_validator.outputs["blessing"],
@@ -141,8 +144,8 @@ def create_nodes(
     )
     return [
         production, example_gen, statistics_gen, catalog_statistics_gen, schema_gen, catalog_schema_gen,
-        validator, catalog_validator, gate, transform, catalog_transform, trainer, index_builder, evaluator,
-        servable_validator, pusher,
+        validator, catalog_validator, gate, admission, transform, catalog_transform, trainer, index_builder,
+        evaluator, servable_validator, pusher,
     ]  # fmt: skip
 
 

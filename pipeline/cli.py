@@ -1,38 +1,29 @@
 """The `evergreen` command: arguments in, one call out. What needs no TFX imports none."""
 
-import getpass
 import os
 import sys
 import warnings
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import click
 
-from components.errors import EvergreenError
-from pipeline.cluster_config import REGISTRY_VARIABLE
+from components.errors import EvergreenError, NothingNew
+from pipeline.commands.contract import check_freshness, contract
+from pipeline.commands.data_age import data_age
+from pipeline.commands.gate import gate
+from pipeline.commands.options import (
+    data_option,
+    pipeline_option,
+    places_of,
+    registry_of,
+    registry_option,
+    span_of,
+    who,
+)
 from pipeline.console import table
 from pipeline.places import Places, withdrawn_beside
-
-
-def places_of(pipeline: str | None) -> Places:
-    """The places of the named pipeline, or of the only one there is.
-
-    Raises:
-      EvergreenError: none was named, and there is none, or more than one.
-    """
-    if pipeline:
-        return Places.from_environment(pipeline)
-    home = Places.from_environment("_").home
-    found = sorted(path.parent.name for path in home.glob("*/registry.sqlite"))
-    if len(found) != 1:
-        known = ", ".join(found) or "none; run one first: evergreen run --config examples/movielens/config.yaml"
-        raise EvergreenError(f"name a pipeline with --pipeline; below {home} there is {known}")
-    return Places(home, found[0])
-
-
-registry_option = click.option("--registry-url", envvar=REGISTRY_VARIABLE, help="On a cluster: SQLAlchemy's URL.")
-pipeline_option = click.option("--pipeline", help="Name of the pipeline; not needed when there is only one.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,17 +33,23 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--config", "config_path", type=click.Path(path_type=Path), required=True, help="The YAML file.")
-@click.option("--span", type=int, help="The newest span to read; by default the newest that has files.")
-@click.option("--data", "data_root", help="Reads the data from here instead of the configuration's data_root.")
-def run(config_path: Path, span: int | None, data_root: str | None) -> None:
+@click.option("--span", help="The newest span to read, a number or a date; by default the newest that has files.")
+@data_option
+def run(config_path: Path, span: str | None, data_root: str | None) -> None:
     """Run the pipeline for one span: examples, training, verdict, push."""
     from pipeline.config import read_config
 
     config = read_config(config_path, data_root)
+    newest = None if span is None else span_of(span, config.contract.interactions.files)
     from pipeline import local_runner
     from pipeline.snapshot import NEWEST_SPAN
 
-    outcome = local_runner.run(config, Places.from_environment(config.name), NEWEST_SPAN if span is None else span)
+    places = Places.from_environment(config.name)
+    try:
+        outcome = local_runner.run(config, places, NEWEST_SPAN if newest is None else newest)
+    except NothingNew as nothing:
+        click.echo(nothing)
+        return
     if outcome:
         click.echo(local_runner.tell(outcome))
         sys.exit(1 if outcome.is_failure else 0)
@@ -102,13 +99,13 @@ def models_list(registry_url: str | None, pipeline: str | None) -> None:
         (
             str(v.version),
             v.state,
-            ", ".join(map(str, v.manifest.get("spans", []))),
+            _few(v.manifest.get("spans", [])),
             *(
                 f"{v.metrics[name]:.4f}" if v.metrics.get(name) is not None else "–"
                 for name in ("recall@10", "recall@100", "ndcg@10")
             ),
         )
-        for v in _registry(registry_url, pipeline).versions()
+        for v in registry_of(registry_url, pipeline).versions()
     ]
     table(("version", "state", "spans", "recall@10", "recall@100", "ndcg@10"), rows)
 
@@ -125,8 +122,8 @@ def rollback(why: str, serving_path: Path | None, registry_url: str | None, pipe
     if (registry_url is None) != (serving_path is None):
         raise EvergreenError("--registry-url and --serving-path go together: which version is live, and its files")
     serving = serving_path or places_of(pipeline).serving
-    registry = _registry(registry_url, pipeline)
-    gone, live = roll_back(registry, serving, withdrawn_beside(serving), _who(), why)
+    registry = registry_of(registry_url, pipeline)
+    gone, live = roll_back(registry, serving, withdrawn_beside(serving), who(), why)
     click.echo(f"version {gone.version} is withdrawn; version {live.version} is live")
 
 
@@ -135,8 +132,8 @@ def rollback(why: str, serving_path: Path | None, registry_url: str | None, pipe
 @pipeline_option
 def spans(registry_url: str | None, pipeline: str | None) -> None:
     """What became of each span: pending, learned, quarantined."""
-    known = _registry(registry_url, pipeline).spans()
-    rows = [(str(s.span), s.state, "; ".join(s.verdict.get("reasons", []))) for s in known]
+    known = registry_of(registry_url, pipeline).spans()
+    rows = [(s.verdict.get("label", str(s.span)), s.state, _why(s.verdict)) for s in known]
     table(("span", "state", "why"), rows)
 
 
@@ -193,23 +190,20 @@ def without_id_domains(schema_text: str) -> str:
     return text_format.MessageToString(frozen)
 
 
-def _registry(url: str | None, pipeline: str | None):  # type: ignore[no-untyped-def]  # Registry costs 0.4 s: late
-    from serving.registry import Registry
-
-    if url:
-        return Registry(url)
-    places = places_of(pipeline)
-    if not places.registry.exists():
-        raise EvergreenError(f"no registry at {places.registry}; run the pipeline once: evergreen run --config …")
-    return Registry.at(places.registry)
+def _few(spans: list[int]) -> str:
+    return ", ".join(map(str, spans)) if len(spans) <= 6 else f"{spans[0]} … {spans[-1]} ({len(spans)})"
 
 
-def _who() -> str:
-    """For the audit: who asks. A pod's user may have no name."""
-    try:
-        return getpass.getuser()
-    except KeyError:
-        return f"user {os.getuid()}"
+def _why(verdict: dict[str, Any]) -> str:
+    accepted = verdict.get("override")
+    words = [f"accepted by {accepted['who']}: {accepted['why']}"] if accepted else []
+    if version := verdict.get("version"):
+        words.append(f"by version {version}")
+    return "; ".join([*words, *verdict.get("reasons", [])])
+
+
+for command in (contract, gate, check_freshness, data_age):
+    cli.add_command(command)
 
 
 def add_plugged_in_commands() -> None:

@@ -26,7 +26,7 @@ from tfx.orchestration.pipeline import Pipeline  # noqa: E402
 from tfx.orchestration.portable import launcher, runtime_parameter_utils  # noqa: E402
 from tfx.proto.orchestration import pipeline_pb2  # noqa: E402
 
-from components.errors import EvergreenError  # noqa: E402
+from components.errors import EvergreenError, NothingNew  # noqa: E402
 from pipeline import report, runs  # noqa: E402
 from pipeline.build import create_nodes  # noqa: E402
 from pipeline.code_version import code_version  # noqa: E402
@@ -76,7 +76,7 @@ class LocalRunner(LocalDagRunner):
                 runs.record_error(self._places, error)
         run = runs.run(self._places, run_id)
         page = report.write_report(self._places, run, expected, to_json(self._config))
-        verdict = report.judge(report.Facts(run, tuple(expected), None, report.gate_verdict(self._places, run)))
+        verdict = report.judge(report.Facts(run, tuple(expected), None))
         self.outcome = Outcome(run_id, verdict.kind, verdict.title, tuple(verdict.reasons), page)
         sys.stdout.write(f"  log: {log_path}\n")
 
@@ -105,11 +105,12 @@ def run(config: PipelineConfig, places: Places, span: int = NEWEST_SPAN) -> Outc
 
     Raises:
       EvergreenError: before anything ran: no data for the span, a file that cannot be read.
+      NothingNew: production has learned what there is.
     """
     places.root.mkdir(parents=True, exist_ok=True)
     destination = places.destination
     snapshot = take_snapshot(
-        config.contract, config.data_root, destination.registry_url, span, config.examples.window_spans
+        config.contract, config.examples, config.gate, config.data_root, destination.registry_url, span
     )
     pipeline = Pipeline(
         pipeline_name=config.name,
@@ -138,6 +139,9 @@ def main() -> None:
         config = read_config(Path(named))
         places = Places.from_environment(config.name)
         outcome = run(config, places, int(span) if span else NEWEST_SPAN)
+    except NothingNew as nothing:
+        sys.stdout.write(f"{nothing}\n")
+        return
     except EvergreenError as error:
         sys.exit(f"error: {error}")
     if outcome:

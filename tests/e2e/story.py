@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from components.errors import NothingNew
 from pipeline.config import read_config
 from pipeline.places import Places
 from pipeline.runs import Run
@@ -73,7 +74,8 @@ def story(planted, tmp_path_factory: pytest.TempPathFactory) -> Story:
     assert frozen.exit_code == 0, frozen.output
     config = dataclasses.replace(config, schema_dir=str(schema))
     run("second", 2)
-    run("again", 2)
+    with pytest.raises(NothingNew, match="production has learned every span of the window from 1 to 2"):
+        local_runner.run(config, places, 2)
     run("bad", 3)
     logging.getLogger("evergreen.trainer").removeHandler(said)
     return story

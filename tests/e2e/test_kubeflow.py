@@ -1,6 +1,6 @@
 """The compiled package, executed as a cluster would, gives what the local run gives.
 
-`story` has the local runs: span 1 with an inferred schema, span 2 with the schema frozen after it, span 2 again, and a
+`story` has the local runs: span 1 with an inferred schema, span 2 with the schema frozen after it, and a
 third that the gate stops. Here the same happens in pods of an emulated Kubeflow Pipelines, from packages.
 """
 
@@ -69,7 +69,7 @@ def test_every_task_succeeds(cluster: Cluster) -> None:
     for name in ("first", "second"):
         failed = {task.name: task.log[-2000:] for task in cluster.runs[name].values() if task.state != "SUCCEEDED"}
         assert not failed
-        assert len(cluster.runs[name]) == 18
+        assert len(cluster.runs[name]) == 19
 
 
 @pytest.mark.parametrize("name", ["first", "second"])
@@ -93,7 +93,7 @@ def test_the_same_was_pushed(cluster: Cluster, story: Story) -> None:
 
 def test_the_gate_stops_the_bad_span_with_one_line(cluster: Cluster, story: Story) -> None:
     *_, last = cluster.runs["bad"].values()
-    assert (last.name, last.state) == ("data-gate", "FAILED")
+    assert (last.name, last.state) == ("admission", "FAILED")
     assert last.log.splitlines()[-1].strip()
     told = last.log[last.log.rindex("error: ") :]
     assert "glanced" in told

@@ -32,6 +32,7 @@ from components.interaction_example_gen.contract import (
     ItemsContract,
     UsersContract,
 )
+from components.interaction_example_gen.plan import make_plan
 from pipeline.cluster_config import EVERY_COMPONENT, ClusterConfig
 from pipeline.config import PipelineConfig
 from trainer.features import Feature
@@ -152,6 +153,7 @@ class World:
         self.data_root, self.scratch = path / "data", path / "scratch"
         self.worker_folder, self.worker_log = path / "worker", path / "worker.log"
         self.contract = write_data(self.data_root)
+        self.examples = ExamplesConfig(max_history=5, num_shards=3)
         self.job_port, self.pool_port = free_ports(2)
 
     @property
@@ -173,7 +175,7 @@ class World:
             name="workers",
             data_root=str(self.data_root),
             contract=self.contract,
-            examples=ExamplesConfig(max_history=5, num_shards=3),
+            examples=self.examples,
             kubeflow=ClusterConfig(**settings),
         )
         package = compile_package(config, self.path / f"{name}.yaml")
@@ -189,8 +191,7 @@ class World:
             "interaction-example-gen",
             {"production": "production-model/production"},
             span=1,
-            window_spans=1,
-            fingerprint="not read",
+            plan=make_plan(str(self.data_root), self.contract, self.examples, 1).to_json(),
             data_root=str(self.data_root),
         )
 

@@ -88,7 +88,9 @@ def test_names_are_kebab(name: str, expected: str) -> None:
 def test_it_is_the_graph_of_a_local_run_between_a_snapshot_and_a_report(
     config: PipelineConfig, spec: dict[str, Any], tasks: dict[str, Any]
 ) -> None:
-    seen = Snapshot(data_root="data", span=1, window_spans=4, fingerprint="f", registry_id="r", live_version=0)
+    seen = Snapshot(
+        data_root="data", span=1, plan="{}", registry_id="r", live_version=0, overrides="{}", asked_at_seconds=0
+    )
     local = create_nodes(config, Destination("sqlite://", "/s", "/r"), seen, code_version="c")
     assert {kebab(node.id) for node in local} == set(tasks) - {"snapshot", "run-report"}
     for node in local:
@@ -121,14 +123,15 @@ def test_a_value_that_is_handed_on_has_one_type_and_is_no_artifact(spec: dict[st
     made = {name: parameter["parameterType"] for name, parameter in snapshot["parameters"].items()}
     assert made == {
         "span": "NUMBER_INTEGER",
-        "window_spans": "NUMBER_INTEGER",
         "live_version": "NUMBER_INTEGER",
-        "fingerprint": "STRING",
+        "asked_at_seconds": "NUMBER_INTEGER",
+        "plan": "STRING",
         "registry_id": "STRING",
+        "overrides": "STRING",
     }
     taken = spec["components"]["comp-interaction-example-gen"]["inputDefinitions"]["parameters"]
-    assert {name: taken[name]["parameterType"] for name in ("span", "window_spans", "fingerprint")} == {
-        name: made[name] for name in ("span", "window_spans", "fingerprint")
+    assert {name: taken[name]["parameterType"] for name in ("span", "plan")} == {
+        name: made[name] for name in ("span", "plan")
     }
 
 
@@ -213,7 +216,7 @@ def test_resources_retries_and_nodes_come_from_the_configuration(
     assert container(spec, "pusher")["resources"]["cpuLimit"] == 1
     assert tasks["trainer"]["retryPolicy"]["maxRetryCount"] == 2
     assert tasks["pusher"]["retryPolicy"]["maxRetryCount"] == 1
-    assert "retryPolicy" not in tasks["data-gate"]  # what it decides once it decides again
+    assert "retryPolicy" not in tasks["admission"]  # what it decides once it decides again
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert executors["exec-trainer"]["nodeSelector"] == {"labels": {"pool": "gpu"}}
     assert "nodeSelector" not in executors["exec-pusher"]
@@ -221,14 +224,14 @@ def test_resources_retries_and_nodes_come_from_the_configuration(
 
 def test_secrets_are_names_in_the_package_and_never_values(documents: list[dict[str, Any]]) -> None:
     executors = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    secrets = executors["exec-data-gate"]["secretAsEnv"]
+    secrets = executors["exec-admission"]["secretAsEnv"]
     assert [(s["secretName"], s["keyToEnv"][0]["envVar"]) for s in secrets] == [
         ("evergreen-registry", "EVERGREEN_REGISTRY_URL"),
         ("store", "AWS_ACCESS_KEY_ID"),
     ]
-    parameters = documents[0]["root"]["dag"]["tasks"]["data-gate"]["inputs"]["parameters"]
+    parameters = documents[0]["root"]["dag"]["tasks"]["admission"]["inputs"]["parameters"]
     assert parameters["registry_url"]["runtimeValue"]["constant"] == "${EVERGREEN_REGISTRY_URL}"
-    assert [mount["mountPath"] for mount in executors["exec-data-gate"]["pvcMount"]] == ["/serving", "/data"]
+    assert [mount["mountPath"] for mount in executors["exec-admission"]["pvcMount"]] == ["/serving", "/data"]
 
 
 @pytest.mark.parametrize("key", ["resources", "beam_pipeline_args"])
