@@ -57,7 +57,7 @@ def pure_work(nodes: dict) -> dict[str, float]:
     from components.index_builder.config import IndexConfig
     from components.index_builder.pack import real_queries
     from components.index_builder.scann_index import ScannIndex
-    from trainer.inputs import RowLookup, read_sequences
+    from trainer.inputs import RowLookup, batches, read_sequences
     from trainer.run import fit
     from trainer.saved import build, load
 
@@ -72,9 +72,11 @@ def pure_work(nodes: dict) -> dict[str, float]:
     features = trained.config.features
     items = RowLookup(trained.catalog.ids, "items")
     types = RowLookup([name.encode() for name in features.interaction_types], "types")
-    source = (transform, features, items, types, trained.config.trainer.batch_size_users)
-    train = read_sequences(files("Transform", "transformed_examples", "train"), *source, shuffle_seed=1)
-    validation = read_sequences(files("Transform", "transformed_examples", "eval"), *source)
+    source, users = (transform, features, items, types), trained.config.trainer.batch_size_users
+    train, validation = (
+        batches(read_sequences(files("Transform", "transformed_examples", split), *source), users, shuffle_seed=seed)
+        for split, seed in (("train", 1), ("eval", None))
+    )
     fresh = build(trained.config, trained.catalog, trained.side_vocabularies)
     eval_files = files("InteractionExampleGen", "examples", "eval")
     embeddings = trained.embed_catalog().numpy()
