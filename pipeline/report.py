@@ -17,11 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 from markupsafe import Markup
 
 from components.data_gate import page as gate_page
-from components.page_style import page_style
+from components.pages import page_style, templates
 from pipeline.places import Places
 from pipeline.runs import CACHED, COMPLETE, RUNNING, Run
 
@@ -222,13 +221,7 @@ def _link(uri: str) -> str:
 
 @cache
 def _macros() -> Any:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = templates(Path(__file__).parent)
     environment.filters |= {"utc": _utc, "link": _link}
     return environment.get_template("report.html.j2").module
 

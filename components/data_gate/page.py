@@ -11,12 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from components.data_gate.evidence import Reason
 from components.data_gate.verdict import Verdict, show
-from components.page_style import page_style
+from components.pages import page_style, templates
 
 GROUPS = (("Failed", "failed", "no", "✗"), ("Warned", "warned", "so-so", "!"), ("Passed", "passed", "yes", "✓"))
 ROOM = 1.15  # the axis goes on behind the largest figure
@@ -63,11 +62,4 @@ def _row(check: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _macros() -> Any:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("page.html.j2").module
+    return templates(Path(__file__).parent).get_template("page.html.j2").module

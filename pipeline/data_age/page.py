@@ -8,9 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-from components.page_style import page_style
+from components.pages import page_style, templates
 from pipeline.data_age.find_out import Findings, cells, figure
 from pipeline.data_age.recommendation import Training
 
@@ -111,15 +109,10 @@ def draw(findings: Findings, path: Path) -> None:
 
 def render(findings: Findings) -> str:
     """The page as HTML; it shows data_age.png, which stands beside it."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     rows = [cells(training, findings.judge) for training in findings.trainings]
     rows.append(("popularity", "", "", "", *figure(findings.popularity_hits, findings.judge), ""))
-    return environment.get_template("page.html.j2").render(
-        findings=findings, metric=findings.judge.metric, rows=rows, style=page_style()
+    return (
+        templates(Path(__file__).parent)
+        .get_template("page.html.j2")
+        .render(findings=findings, metric=findings.judge.metric, rows=rows, style=page_style())
     )
