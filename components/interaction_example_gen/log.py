@@ -142,22 +142,19 @@ def collapse(rows: Rows, is_old: np.ndarray) -> tuple[Rows, np.ndarray, np.ndarr
 
 
 def recent(rows: Rows, unlearned_from_seconds: int, max_history: int) -> np.ndarray:
-    """[N] bool: of each user, the newest interactions, and those not learned yet with as many before them.
+    """[N] bool: of each user, the interactions not learned yet, and the newest `max_history` of the others.
 
-    Newest by span, then by time: what came late counts as new. Of ordered rows.
+    Newest by span, then by time: what came late, or again, counts as new. Of ordered rows.
     """
-    if not len(rows):
-        return np.zeros(0, dtype=bool)
     in_turn = np.arange(len(rows))
     if np.any((np.diff(rows.user) == 0) & (np.diff(rows.span) < 0)):
         in_turn = np.lexsort((in_turn, rows.span, rows.user))
+    is_learned = rows.timestamp[in_turn] < unlearned_from_seconds
+    up_to = np.append(0, np.cumsum(is_learned))
     starts = rows.starts  # the same for both orders
-    size = len(rows)
-    is_new = rows.timestamp[in_turn] >= unlearned_from_seconds
-    first_new = np.minimum.reduceat(np.append(np.where(is_new, np.arange(size), size), size), starts[:-1])
-    begin = np.maximum(np.minimum(first_new, starts[1:]) - max_history, starts[:-1])
-    kept = np.zeros(size, dtype=bool)
-    kept[in_turn] = np.arange(size) >= np.repeat(begin, np.diff(starts))
+    newer = np.repeat(up_to[starts[1:]], np.diff(starts)) - up_to[1:]
+    kept = np.zeros(len(rows), dtype=bool)
+    kept[in_turn] = ~is_learned | (newer < max_history)
     return kept
 
 
