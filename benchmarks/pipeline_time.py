@@ -58,7 +58,7 @@ def pure_work(nodes: dict) -> dict[str, float]:
     from components.index_builder.pack import real_queries
     from components.index_builder.scann_index import ScannIndex
     from trainer.inputs import RowLookup, batches, read_sequences
-    from trainer.run import fit
+    from trainer.loop import fit
     from trainer.saved import build, load
 
     logging.getLogger("evergreen").setLevel(logging.WARNING)
@@ -72,9 +72,13 @@ def pure_work(nodes: dict) -> dict[str, float]:
     features = trained.config.features
     items = RowLookup(trained.catalog.ids, "items")
     types = RowLookup([name.encode() for name in features.interaction_types], "types")
-    source, users = (transform, features, items, types), trained.config.trainer.batch_size_users
+    source = (transform, features, items, types)
     train, validation = (
-        batches(read_sequences(files("Transform", "transformed_examples", split), *source), users, shuffle_seed=seed)
+        batches(
+            read_sequences(files("Transform", "transformed_examples", split), *source),
+            trained.config,
+            shuffle_seed=seed,
+        )
         for split, seed in (("train", 1), ("eval", None))
     )
     fresh = build(trained.config, trained.catalog, trained.side_vocabularies)

@@ -31,6 +31,15 @@ class Catalog:
         """N, without the unknown item."""
         return len(self.ids)
 
+    def statistics(self) -> np.ndarray:
+        """What the ranking head knows of every item beside its embedding: [N + 1, 2] float32.
+
+        The z-score of log(1 + popularity), and whether nobody has touched it yet. The unknown item has zeros.
+        """
+        logs = np.log1p(self.popularity[1:])
+        known = np.stack([(logs - logs.mean()) / max(logs.std(), 1e-6), self.popularity[1:] == 0], axis=1)
+        return np.pad(known, [[1, 0], [0, 0]]).astype(np.float32)
+
     def save(self, path: Path) -> None:
         """Writes one .npz file."""
         np.savez_compressed(

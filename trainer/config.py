@@ -13,17 +13,29 @@ class TrainerConfig:
     """Hyper-parameters. The names are the field's own; sizes and rates carry their unit."""
 
     embedding_dim: int = Field(default=64, ge=2)
-    history_encoder: Literal["mean"] = "mean"
+    history_encoder: Literal["mean", "gru", "transformer"] = "mean"
+    history_blocks: int = Field(default=2, ge=1)  # of the transformer
+    history_heads: int = Field(default=2, ge=1)  # of each block; they share embedding_dim
     id_dropout: float = Field(default=0.1, ge=0, lt=1)  # share of items whose id is hidden, so that content learns
     dropout: float = Field(default=0.2, ge=0, lt=1)
     full_softmax_below_items: int = Field(default=20_000, ge=0)  # larger catalogs use sampled negatives
     uniform_negatives: int = Field(default=1_000, ge=0)  # beside the in-batch negatives
+    normalized: bool = False  # embeddings of length 1: the score is a cosine, and wants a temperature of about 0.1
     temperature: float = Field(default=1.0, gt=0)
+    hard_negatives: int | None = Field(default=None, ge=1)  # only so many of the sampled ones, the nearest; null: all
     ranking_weight: float = Field(default=1.0, ge=0)  # of the ranking loss beside the retrieval loss
-    epochs: int = Field(default=10, ge=1)
+    ranking_negatives: int = Field(default=256, ge=0)  # proposals of retrieval per step that nobody took
+    ranking_gradient: float = Field(
+        default=0.0, ge=0, le=1
+    )  # how much of it reaches the towers; 0: the head reads only
+    epochs: int = Field(default=10, ge=1)  # at most
+    patience_epochs: int | None = Field(default=3, ge=1)  # without a better NDCG of the eval split; null: never stop
+    validation_examples: int = Field(default=10_000, ge=1)  # of the eval split, at most, judge an epoch
     warm_start: bool = True
-    batch_size_users: int = Field(default=32, ge=1)
+    batch_positions: int = Field(default=2048, ge=1)  # of all sequences of a batch together
     learning_rate: float = Field(default=2e-3, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)  # in which the rate rises from 0; then it falls as a cosine
+    mixed_precision: bool = False  # bfloat16 inside of the layers, for GPUs and TPUs; variables and losses stay float32
     seed: int = 1
 
 

@@ -1,6 +1,6 @@
 """Where the model lives while it learns: one machine, several GPUs of one, or several machines in step.
 
-N replicas learn from N · `batch_size_users` users a step, as one would with N times the batch: the same users, dealt
+N replicas learn from N · `batch_positions` a step, as one would with N times the batch: the same users, dealt
 out in the order of the same seed, and the same loss; only the in-batch negatives of the sampled softmax are each
 replica's own. The learning rate is taken as it is written.
 """

@@ -40,12 +40,12 @@ class FeatureEmbedding(tf.keras.layers.Layer):
         for feature in self._features:
             value, table = values[feature.name], self.tables[feature.name]
             if feature.type == "number":
-                parts.append(tf.cast(value, tf.float32)[..., tf.newaxis] * table)
+                parts.append(tf.cast(value, self.compute_dtype)[..., tf.newaxis] * table)
                 continue
             if feature.type == "vector":
-                parts.append(tf.linalg.matvec(table, value, transpose_a=True))
+                parts.append(tf.linalg.matvec(table, tf.cast(value, self.compute_dtype), transpose_a=True))
                 continue
-            known = tf.cast(value > 0, tf.float32)[..., tf.newaxis]
+            known = tf.cast(value > 0, self.compute_dtype)[..., tf.newaxis]
             embedded = tf.gather(table, value) * known
             if feature.type in ("categories", "text"):
                 embedded = tf.math.divide_no_nan(tf.reduce_sum(embedded, -2), tf.sqrt(tf.reduce_sum(known, -2)))

@@ -5,6 +5,7 @@ A *sequence example* (splits `train` and `eval` of the examples) holds one user'
 | key | type | shape | meaning |
 | --- | --- | --- | --- |
 | `user_id` | bytes | [1] | |
+| `user` | bytes | [1] | the user's id as a feature, only where the contract says `learn_user_ids` |
 | one per user feature | bytes, float | [1], [0] when missing; [dim] for a vector | as the contract declares it |
 | `item_ids` | bytes | [L] | |
 | `interaction_types` | bytes | [L] | |
@@ -23,6 +24,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 USER_ID_KEY = "user_id"
+USER_KEY = "user"
 ITEM_ID_KEY = "item_id"
 ITEM_IDS_KEY = "item_ids"
 INTERACTION_TYPES_KEY = "interaction_types"

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from trainer.config import ModelConfig
 from trainer.features import (
     INTERACTION_TYPES_KEY,
     IS_TARGET_KEY,
@@ -29,6 +30,7 @@ from trainer.features import (
 
 Batch = Mapping[str, tf.Tensor]
 NEVER = np.iinfo(np.int64).max
+PIECE_HISTORIES = 4  # length of a piece of a long sequence, in histories: 4/3 of the positions are read, not twice
 
 
 class RowLookup(tf.Module):
@@ -46,32 +48,68 @@ class RowLookup(tf.Module):
 
 
 def read_sequences(
-    files: Sequence[str], transform: tft.TFTransformOutput, features: Features, items: RowLookup, types: RowLookup
+    files: Sequence[str],
+    transform: tft.TFTransformOutput,
+    features: Features,
+    items: RowLookup,
+    types: RowLookup,
+    at_most: int = -1,
 ) -> tf.data.Dataset:
-    """Sequences one by one, not padded; kept in memory after the first pass."""
+    """Sequences one by one, not padded, the first `at_most` where it is not −1; kept in memory after the first pass."""
     spec = transform.transformed_feature_spec()
 
     def parse(serialized: tf.Tensor) -> Batch:
         return dense_sequences(tf.io.parse_single_example(serialized, spec), features, items, types)
 
     dataset = tf.data.TFRecordDataset(list(files), compression_type="GZIP", num_parallel_reads=len(files))
-    return dataset.map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).cache()
+    return dataset.take(at_most).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).cache()
 
 
-def batches(sequences: tf.data.Dataset, batch_size_users: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
-    """Batches of padded sequences, shuffled anew each epoch when seeded.
+def batches(
+    sequences: tf.data.Dataset, config: ModelConfig, num_replicas: int = 1, shuffle_seed: int | None = None
+) -> tf.data.Dataset:
+    """Batches of sequences of about one length, of `batch_positions` for each replica; with a seed, shuffled anew.
 
-    Several workers deal the users of each batch among them, so they learn from what one would. The price: each reads
-    and keeps them all.
+    A sequence too long for one is cut into pieces (`pieces`). Several workers deal the users of each batch among them,
+    so they learn from what one would. The price: each reads and keeps them all.
     """
     if shuffle_seed is not None:
         sequences = sequences.shuffle(50_000, seed=shuffle_seed, reshuffle_each_iteration=True)
     padding = {name: tf.zeros([], spec.dtype) for name, spec in sequences.element_spec.items()}
     padding[TIMESTAMPS_KEY] = tf.constant(NEVER, tf.int64)
-    dataset = sequences.padded_batch(batch_size_users, padding_values=padding).prefetch(tf.data.AUTOTUNE)
+    positions, longest = config.trainer.batch_positions * num_replicas, PIECE_HISTORIES * config.max_history
+    bounds = sorted({min(int(8 * 2 ** (n / 2)), longest) for n in range(40)})
+    dataset = sequences.flat_map(lambda sequence: pieces(sequence, config)).bucket_by_sequence_length(
+        lambda piece: tf.size(piece[TIMESTAMPS_KEY]),
+        bucket_boundaries=[bound + 1 for bound in bounds[:-1]],
+        bucket_batch_sizes=[max(num_replicas, positions // bound) for bound in bounds],
+        padded_shapes={name: spec.shape for name, spec in sequences.element_spec.items()},
+        padding_values=padding,
+    )
+    if shuffle_seed is not None:  # short sequences fill their batches last
+        dataset = dataset.shuffle(32, seed=shuffle_seed, reshuffle_each_iteration=True)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return dataset.with_options(options)
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def pieces(sequence: Batch, config: ModelConfig) -> tf.data.Dataset:
+    """One sequence → pieces of at most 4 H positions that hold each of its targets once, with the H positions before.
+
+    So a sequence costs what it is long, not its square. Pieces without a target are left out.
+    """
+    length = tf.size(sequence[TIMESTAMPS_KEY], out_type=tf.int64)
+    max_history = config.max_history
+    starts = tf.data.Dataset.range(0, tf.maximum(length - max_history, 1), (PIECE_HISTORIES - 1) * max_history)
+    of_user = {feature.name for feature in config.features.user}
+
+    def piece(start: tf.Tensor) -> Batch:
+        part = slice(start, start + PIECE_HISTORIES * max_history)
+        cut = {name: values if name in of_user else values[part] for name, values in sequence.items()}
+        is_own = (start == 0) | (tf.range(tf.size(cut[TIMESTAMPS_KEY])) >= max_history)
+        return {**cut, IS_TARGET_KEY: cut[IS_TARGET_KEY] & is_own}
+
+    return starts.map(piece).filter(lambda piece: tf.reduce_any(piece[IS_TARGET_KEY]))
 
 
 def dense_sequences(

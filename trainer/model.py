@@ -1,12 +1,13 @@
 """Two towers and a ranking head, learned together: a TensorFlow Recommenders model over sequences.
 
-The served score is a log-probability up to a constant that all candidates share:
+The served score is the logarithm of what showing an item is worth, up to a constant that all candidates share:
 
-    score(q, i) = log p(i | q) + log P(strongest type | q, i)
-                = q·c_i / temperature  +  log σ(ranking logit)  +  constant
+    score(q, i) = log p(i | q) + log Σ_k w_k e^{z_k(q, i)}
+                = q·c_i / temperature + log_worth(ranking logits) + constant        (trainer.ranking)
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
@@ -16,9 +17,11 @@ from trainer.catalog import Catalog
 from trainer.config import ModelConfig
 from trainer.distribution import share
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY, WEIGHTS_KEY
+from trainer.frequency import Frequency
 from trainer.inputs import Batch, history_lengths
 from trainer.losses import full_softmax_loss, mixed_sampling_probability
-from trainer.ranking import RankingHead
+from trainer.optimizer import Moments
+from trainer.ranking import RankingHead, outcome_loss
 from trainer.towers import CandidateTower, QueryTower
 
 
@@ -30,17 +33,20 @@ class Recommender(tfrs.Model):
         self.config = config
         self.catalog = catalog
         self.side_vocabularies = dict(side_vocabularies)
-        self._popularity = tf.constant(catalog.popularity[1:], tf.float32)
+        self.moments: Moments | None = None  # what the optimizer begins with, where a warm start brought some
+        self.frequency = Frequency(catalog.popularity[1:], config.trainer.batch_positions)
         self._type_weights = tf.constant([0.0, *config.features.interaction_types.values()], tf.float32)
-        types = list(config.features.interaction_types)
-        self._strongest_row = 1 + types.index(config.features.strongest_type)
+        self.statistics = tf.Variable(catalog.statistics(), trainable=False, name="statistics")
         self._full_softmax = catalog.size < config.trainer.full_softmax_below_items
         self.candidate_tower = CandidateTower(catalog, config)
         self.query_tower = QueryTower(config, {name: len(ids) for name, ids in side_vocabularies.items()})
-        self.ranking_head = RankingHead(config.trainer.embedding_dim, config.trainer.dropout)
-        self.retrieval_task = tfrs.tasks.Retrieval(temperature=config.trainer.temperature, remove_accidental_hits=True)
-        self.ranking_task = tfrs.tasks.Ranking(
-            loss=tf.keras.losses.BinaryCrossentropy(from_logits=True, reduction=tf.keras.losses.Reduction.SUM)
+        num_types = len(config.features.interaction_types)
+        self.ranking_head = RankingHead(config.trainer.embedding_dim, num_types, config.trainer.dropout)
+        self.ranking_head.trainable = config.trainer.ranking_weight > 0
+        self.retrieval_task = tfrs.tasks.Retrieval(
+            temperature=config.trainer.temperature,
+            remove_accidental_hits=True,
+            num_hard_negatives=config.trainer.hard_negatives,
         )
 
     def target_queries(self, batch: Batch, items: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -49,7 +55,7 @@ class Recommender(tfrs.Model):
         A target's query knows only strictly older positions of its sequence (trainer.inputs.history_lengths).
         """
         is_target = batch[IS_TARGET_KEY]
-        states = self.query_tower.states(items, batch["item_rows"], batch["type_rows"])
+        states = self.query_tower.states(items, batch["item_rows"], batch["type_rows"], training=training)
         state = tf.gather(states, history_lengths(batch[TIMESTAMPS_KEY]), batch_dims=1)
         length = tf.shape(is_target)[1]
         sides = {
@@ -78,45 +84,102 @@ class Recommender(tfrs.Model):
         weights = tf.gather(self._type_weights, types)
         own = tf.boolean_mask(batch[WEIGHTS_KEY], target) if WEIGHTS_KEY in batch else tf.ones_like(weights)
         weights *= own
+        own *= tf.cast(types > 0, tf.float32)  # what an undeclared type says is not known
         retrieve = self._full_retrieval if self._full_softmax else self._sampled_retrieval
         retrieval_loss, queries, candidates = retrieve(batch, positives, weights, training)
-        # The head reads the towers but does not pull at them: retrieval stays what the retrieval loss makes it.
-        logits = self.ranking_head(tf.stop_gradient(queries), tf.stop_gradient(candidates), training=training)
-        labels = tf.cast(types == self._strongest_row, tf.float32)[:, tf.newaxis]
-        # A sum; [T, 1] for Keras.
-        ranking_loss = self.ranking_task(labels=labels, predictions=logits[:, tf.newaxis], sample_weight=own)
-        ranking_loss = tf.math.divide_no_nan(ranking_loss, tf.reduce_sum(own))
         retrieval_share, ranking_share = tf.unstack(share(tf.stack([tf.reduce_sum(weights), tf.reduce_sum(own)])))
-        return retrieval_share * retrieval_loss + self.config.trainer.ranking_weight * ranking_share * ranking_loss
+        loss = retrieval_share * retrieval_loss
+        if training and not self.config.trainer.ranking_weight:
+            return loss
+        ranking_loss = self._ranking_loss(queries, positives, candidates, types, own, training)
+        return loss + self.config.trainer.ranking_weight * ranking_share * ranking_loss
+
+    def outcome_logits(
+        self, queries: tf.Tensor, candidates: tf.Tensor, rows: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
+        """The ranking head on pairs: queries [..., D], candidates [..., D] and their catalog rows [...] → [..., K]."""
+        return self.ranking_head(queries, candidates, tf.gather(self.statistics, rows), training=training)
 
     def _full_retrieval(
         self, batch: Batch, positives: tf.Tensor, weights: tf.Tensor, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, "Candidates"]:
         table = self.embed_catalog(training)
         queries = self.target_queries(batch, tf.gather(table, batch["item_rows"]), training)
-        scores = tf.matmul(queries, table[1:], transpose_b=True) / self.config.trainer.temperature
-        return full_softmax_loss(scores, positives - 1, weights), queries, tf.gather(table, positives)
+        loss = full_softmax_loss(queries / self.config.trainer.temperature, table[1:], positives - 1, weights)
+        rows = tf.range(1, self.catalog.size + 1, dtype=tf.int64)
+        return loss, queries, Candidates(rows, table[1:], positives - 1, tf.zeros([]))
 
     def _sampled_retrieval(
         self, batch: Batch, positives: tf.Tensor, weights: tf.Tensor, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, "Candidates"]:
         uniform = tf.random.uniform([self.config.trainer.uniform_negatives], 1, self.catalog.size + 1, dtype=tf.int64)
         rows = tf.reshape(batch["item_rows"], [-1])
         needed, index = tf.unique(tf.concat([rows, positives, uniform], axis=0))
         embedded = tf.gather(self.candidate_tower(needed, training=training), index)
         num_rows, num_targets = tf.size(rows), tf.size(positives)
         items = tf.reshape(embedded[:num_rows], tf.concat([tf.shape(batch["item_rows"]), [embedded.shape[-1]]], 0))
-        candidates = embedded[num_rows:]
         queries = self.target_queries(batch, items, training)
         candidate_rows = tf.concat([positives, uniform], axis=0)
-        probability = mixed_sampling_probability(self._popularity, num_targets, tf.size(uniform))
+        if training:
+            self.frequency.see(positives - 1)
+        frequency = self.frequency.per_step(candidate_rows - 1)
+        probability = mixed_sampling_probability(frequency, tf.size(uniform), self.catalog.size)
         loss = self.retrieval_task(
             queries,
-            candidates,
+            embedded[num_rows:],
             sample_weight=weights,
-            candidate_sampling_probability=tf.gather(probability, candidate_rows - 1),
+            candidate_sampling_probability=probability,
             candidate_ids=candidate_rows,
             compute_metrics=False,
         )
         # The task sums over targets; a mean keeps the learning rate's meaning the same for both losses.
-        return tf.math.divide_no_nan(loss, tf.reduce_sum(weights)), queries, candidates[:num_targets]
+        loss = tf.math.divide_no_nan(loss, tf.reduce_sum(weights))
+        candidates = Candidates(candidate_rows, embedded[num_rows:], tf.range(num_targets), tf.math.log(probability))
+        return loss, queries, candidates
+
+    def _ranking_loss(
+        self,
+        queries: tf.Tensor,
+        positives: tf.Tensor,
+        candidates: "Candidates",
+        types: tf.Tensor,
+        weights: tf.Tensor,
+        training: bool,
+    ) -> tf.Tensor:
+        """Mean −log P(outcome) of the targets, and of proposals drawn from p(i | q) as many as `ranking_negatives`."""
+        reaches = self.config.trainer.ranking_gradient
+        queries, embeddings = _partly(queries, reaches), _partly(candidates.embeddings, reaches)
+        chosen = tf.gather(embeddings, candidates.of_targets)
+        logits = self.outcome_logits(queries, chosen, positives, training)
+        loss = tf.math.divide_no_nan(tf.reduce_sum(weights * outcome_loss(logits, types)), tf.reduce_sum(weights))
+        if not self.config.trainer.ranking_negatives:
+            return loss
+        some = tf.random.shuffle(tf.range(tf.size(positives)))[: self.config.trainer.ranking_negatives]
+        asked, own, some_weights = (tf.gather(part, some) for part in (queries, positives, weights))
+        scores = tf.matmul(asked, embeddings, transpose_b=True) / self.config.trainer.temperature - candidates.log_q
+        drawn = tf.random.categorical(tf.stop_gradient(scores), 1)[:, 0]
+        drawn = tf.minimum(drawn, tf.size(candidates.rows, out_type=tf.int64) - 1)  # C where scores are not finite
+        rows = tf.gather(candidates.rows, drawn)
+        some_weights *= tf.cast(rows != own, tf.float32)  # the target itself was proposed: that is no "none"
+        logits = self.outcome_logits(asked, tf.gather(embeddings, drawn), rows, training)
+        none = outcome_loss(logits, tf.zeros_like(rows))
+        return loss + tf.math.divide_no_nan(tf.reduce_sum(some_weights * none), tf.reduce_sum(some_weights))
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What targets were held against in a step: C catalog rows [C] and their embeddings [C, D].
+
+    of_targets [T]: which of them is each target's own. log_q [C], or one for all: how often each comes, as a logarithm.
+    """
+
+    rows: tf.Tensor
+    embeddings: tf.Tensor
+    of_targets: tf.Tensor
+    log_q: tf.Tensor
+
+
+def _partly(values: tf.Tensor, reaches: float) -> tf.Tensor:
+    """The same values, through which this share of a gradient reaches what made them."""
+    stopped = tf.stop_gradient(values)
+    return stopped + reaches * (values - stopped) if reaches else stopped

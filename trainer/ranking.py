@@ -1,27 +1,53 @@
-"""The ranking head: how likely an interaction with this candidate would be of the strongest type."""
+"""The ranking head: what a user would do with a candidate that retrieval proposes.
+
+One outcome per interaction type, and none. With z_k the logit of type k and that of none fixed at 0, the head learns
+interactions (outcome: their type) beside proposals of retrieval itself (outcome: none), drawn from p(i | q). A
+classifier between two samples has the logarithm of their densities' ratio as its logit (Gutmann & Hyvärinen 2010,
+section 2), so
+
+    e^{z_k} ∝ p(i, k | q) / p_retrieval(i | q)
+
+and what an item is worth, with weight w_k for an interaction of type k, is
+
+    Σ_k w_k p(i, k | q) ∝ p_retrieval(i | q) Σ_k w_k e^{z_k}
+"""
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 
 class RankingHead(tf.keras.layers.Layer):
-    """P(strongest type | the user interacts with the candidate), as a logit.
+    """Logits of the K interaction types, beside none at 0.
 
-    A cross layer (DCN-v2, Wang et al. 2021) over query, candidate and their product, then one hidden layer.
+    A cross layer (DCN-v2, Wang et al. 2021) over query, candidate, their product and the candidate's statistics, then
+    one hidden layer.
     """
 
-    def __init__(self, embedding_dim: int, dropout: float) -> None:
+    def __init__(self, embedding_dim: int, num_types: int, dropout: float) -> None:
         super().__init__(name="ranking_head")
         self.query = tf.keras.layers.Dense(embedding_dim, name="query")
         self.candidate = tf.keras.layers.Dense(embedding_dim, name="candidate")
         self.cross = tfrs.layers.dcn.Cross(projection_dim=max(1, embedding_dim // 2), name="cross")
         self.hidden = tf.keras.layers.Dense(embedding_dim, activation="relu", name="hidden")
         self.dropout = tf.keras.layers.Dropout(dropout)
-        self.logit = tf.keras.layers.Dense(1, name="logit")
+        self.logits = tf.keras.layers.Dense(num_types, name="logits")
 
-    def call(self, queries: tf.Tensor, candidates: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Logits of pairs: [..., D] and [..., D] → [...]."""
+    def call(
+        self, queries: tf.Tensor, candidates: tf.Tensor, statistics: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
+        """Logits of pairs: [..., D], [..., D] and [..., S] → [..., K]."""
         query, candidate = self.query(queries), self.candidate(candidates)
-        pairs = tf.concat([query, candidate, query * candidate], axis=-1)
+        pairs = tf.concat([query, candidate, query * candidate, tf.cast(statistics, query.dtype)], axis=-1)
         hidden = self.dropout(self.hidden(self.cross(pairs)), training=training)
-        return tf.squeeze(self.logit(hidden), axis=-1)
+        return tf.cast(self.logits(hidden), tf.float32)
+
+
+def outcome_loss(logits: tf.Tensor, outcomes: tf.Tensor) -> tf.Tensor:
+    """−log P(outcome): logits [T, K], outcomes [T] in 0..K, 0 = none → [T]."""
+    with_none = tf.pad(logits, [[0, 0], [1, 0]])
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=outcomes, logits=with_none)
+
+
+def log_worth(logits: tf.Tensor, type_weights: tf.Tensor) -> tf.Tensor:
+    """log Σ_k w_k e^{z_k}: logits [..., K], weights [K] of 0 or more, one of them above 0 → [...]."""
+    return tf.reduce_logsumexp(logits + tf.math.log(type_weights), axis=-1)

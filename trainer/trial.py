@@ -14,8 +14,9 @@ import tensorflow as tf
 from trainer.config import ModelConfig
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY, USER_ID_KEY, WEIGHTS_KEY
 from trainer.inputs import Batch, batches, dense_sequences
+from trainer.loop import learn, ranks_of, size
 from trainer.metrics import rank_of_target
-from trainer.run import Sources, convert_no_keras_to_graphs, learn, ranks_of, size
+from trainer.run import Sources, convert_no_keras_to_graphs
 
 DAY_SECONDS = 24 * 3600
 BATCH_JUDGED = 256
@@ -60,7 +61,7 @@ class Trials:
         in_one = replace(config, trainer=replace(config.trainer, epochs=1))
         self._sources = Sources(in_one, transform_graph, catalog_files, catalog_transform_graph)
         self._train = self._sources.sequences(train_files)
-        self.steps = config.trainer.epochs * size(batches(self._train, config.trainer.batch_size_users))[0]
+        self.steps = config.trainer.epochs * size(batches(self._train, config))[0]
         self._cut_seconds = cut_seconds
         spec = self._sources.transform.transformed_feature_spec()
         records = tf.data.TFRecordDataset(list(eval_files), compression_type="GZIP").take(max_judged)
@@ -76,11 +77,11 @@ class Trials:
         Raises:
           ValueError: the trial has no target, or its loss is not finite.
         """
-        config = self._sources.config.trainer
-        tf.keras.utils.set_random_seed(config.seed)
+        seed = self._sources.config.trainer.seed
+        tf.keras.utils.set_random_seed(seed)
         model = self._sources.build()
         parts = self._train.map(lambda sequence: part_of(sequence, trial, self._cut_seconds)).filter(_has_target)
-        train = batches(parts, config.batch_size_users, shuffle_seed=config.seed)
+        train = batches(parts, self._sources.config, shuffle_seed=seed)
         _, targets = size(train)
         learn(model, train.repeat().take(self.steps), self.steps)
         judged = [ranks_of(model, since(batch, trial.served_from_seconds)) for batch in self._judged]

@@ -21,6 +21,7 @@ from components.index_builder.users import read_users
 from trainer.inputs import RowLookup, dense_sequences
 from trainer.model import Recommender
 from trainer.saved import CONFIG, load
+from trainer.warm_start import LEDGER_NAME
 
 log = logging.getLogger("evergreen.index_builder")
 LIBRARIES = ("tensorflow", "scann", "tensorflow-recommenders", "tensorflow-transform", "tfx")
@@ -65,7 +66,9 @@ def pack(
             "allow": filters.values[0].decode() if filters.values else "",
         },
     }
+    ledger = json.loads((model_path / LEDGER_NAME).read_text()) if (model_path / LEDGER_NAME).exists() else {}
     release = {
+        "warm_started_from": ledger.get("started_from"),
         "spans": sorted({*summary["spans_read"], *summary["spans_from_state"]}),
         "lineage": summary["lineage"],
         "learned_until_seconds": summary["eval_from_seconds"],

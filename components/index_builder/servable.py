@@ -17,6 +17,7 @@ from components.index_builder.users import UserState
 from trainer.inputs import RowLookup
 from trainer.metrics import rows_mask
 from trainer.model import Recommender
+from trainer.ranking import log_worth
 
 NEVER_SHOWN = np.float32(-np.inf)
 
@@ -65,7 +66,7 @@ class Servable(tf.Module):
         self.num_items = model.catalog.size
         self.max_history = model.config.max_history
         self.top_k = min(config.top_k, self.num_items)
-        self._learned_variables = [*model.query_tower.variables, *model.ranking_head.variables]
+        self._learned_variables = [*model.query_tower.variables, *model.ranking_head.variables, model.statistics]
         self.embeddings = tf.Variable(embeddings, trainable=False, name="embeddings")  # [N + 1, D], row 0 is zero
         self.item_ids = tf.Variable(np.array([b"", *model.catalog.ids.tolist()], object), trainable=False)
         self.items = RowLookup(model.catalog.ids, "items")
@@ -81,7 +82,8 @@ class Servable(tf.Module):
         self.popularity_scores = tf.Variable(np.log(share).astype(np.float32), trainable=False)  # [N + 1]
         top = np.argsort(-popularity, kind="stable")[: index.num_results]
         self.popular_rows = tf.Variable((top + 1).astype(np.int64), trainable=False)  # [C]
-        self._strongest_row = 1 + list(model.config.features.interaction_types).index(
+        self._type_weights = tf.constant(list(model.config.features.interaction_types.values()), tf.float32)
+        self.strongest_row = 1 + list(model.config.features.interaction_types).index(
             model.config.features.strongest_type
         )
 
@@ -98,7 +100,7 @@ class Servable(tf.Module):
             given = _newest(item_rows, self.max_history)
             replaced = tf.reduce_any(given > 0, axis=1, keepdims=True)
             history = tf.where(replaced, given, history)
-            types = tf.where(replaced, tf.cast(given > 0, tf.int64) * self._strongest_row, types)
+            types = tf.where(replaced, tf.cast(given > 0, tf.int64) * self.strongest_row, types)
         tower = self.learned.model.query_tower
         states = tower.states(tf.gather(self.embeddings, history), history, types)
         sides = {name: tf.gather(column, user_rows) for name, column in self.user_features.items()} | context
@@ -148,18 +150,15 @@ class Servable(tf.Module):
         )
 
     def scores(self, query: Query, rows: tf.Tensor, retrieval_scores: tf.Tensor) -> tf.Tensor:
-        """log p(item | query) + log P(strongest type | query, item), up to a constant per request: [B, C]."""
-        return tf.where(
-            rows > 0,
-            retrieval_scores / self._temperature(query) + tf.math.log_sigmoid(self.strongest_logits(query, rows)),
-            NEVER_SHOWN,
-        )
+        """What each item is worth to each query, a logarithm, up to a constant per request: [B, C]."""
+        worth = log_worth(self.outcome_logits(query, rows), self._type_weights)
+        return tf.where(rows > 0, retrieval_scores / self._temperature(query) + worth, NEVER_SHOWN)
 
-    def strongest_logits(self, query: Query, rows: tf.Tensor) -> tf.Tensor:
-        """The ranking head's logits of pairs: rows [B, C] → [B, C]."""
+    def outcome_logits(self, query: Query, rows: tf.Tensor) -> tf.Tensor:
+        """The ranking head's logits of pairs, one per interaction type: rows [B, C] → [B, C, types]."""
         candidates = tf.gather(self.embeddings, rows)
         queries = tf.broadcast_to(query.embedding[:, tf.newaxis, :], tf.shape(candidates))
-        return self.learned.model.ranking_head(queries, candidates)
+        return self.learned.model.outcome_logits(queries, candidates, rows)
 
     def _temperature(self, query: Query) -> tf.Tensor:
         """1 where popularity answers: its scores are log-probabilities already."""

@@ -116,7 +116,7 @@ def _evaluate(servable: Servable, transformed: dict[str, Any]) -> Outputs:
 
     rank                 of the held-out item in the served list; N + 1 when it is not among the C candidates
     popularity_rank      the same under the training window's popularity, over all items
-    strongest_probability  P(strongest type) of the held-out pair
+    strongest_probability  P(strongest type | some interaction) of the held-out pair
     target_popularity    position of the held-out item by popularity, 1 = the most popular
     history_length       how many interactions the query stood on
     """
@@ -134,11 +134,11 @@ def _evaluate(servable: Servable, transformed: dict[str, Any]) -> Outputs:
     rank = tf.where(target > 0, tf.reduce_min(places, axis=1), servable.num_items + 1)
     popularity = tf.repeat(servable.popularity_scores[tf.newaxis, 1:], tf.shape(target)[0], axis=0)
     nothing = tf.zeros([tf.shape(target)[0], 1], tf.int64)
-    logits = servable.strongest_logits(query, target[:, tf.newaxis])[:, 0]
+    outcomes = tf.nn.softmax(servable.outcome_logits(query, target[:, tf.newaxis])[:, 0, :])
     return {
         "rank": tf.cast(rank, tf.float32),
         "popularity_rank": tf.cast(rank_of_target(popularity, target, unwanted), tf.float32),
-        "strongest_probability": tf.sigmoid(logits),
+        "strongest_probability": outcomes[:, servable.strongest_row - 1],
         "target_popularity": tf.cast(rank_of_target(popularity, target, nothing), tf.float32),
         "history_length": tf.reduce_sum(tf.cast(history > 0, tf.float32), axis=1),
     }

@@ -4,7 +4,7 @@ The oracle is the Trainer's own model and numpy. Catalogs: 40 items (searched ex
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +19,7 @@ from components.index_builder.pack import pack
 from components.index_builder.scann_index import ScannIndex
 from components.index_builder.users import read_users
 from trainer.saved import save
+from trainer.warm_start import cold_start
 
 MAX_HISTORY, LOWEST = 4, np.finfo(np.float32).min
 
@@ -83,11 +84,15 @@ class Packed:
         }
         return self.model.target_queries(batch, tf.gather(tf.constant(self.table()), rows)).numpy()[0]
 
+    def worth(self, query):
+        """log(1 e^view + 3 e^buy) of all items [N]: what the ranking head adds to log p(item | query)."""
+        table = tf.constant(self.table()[1:])
+        queries, rows = tf.constant(np.tile(query, (len(table), 1))), tf.range(1, len(table) + 1)
+        return np.log(np.exp(self.model.outcome_logits(queries, table, rows).numpy()) @ [1.0, 3.0])
+
     def scores(self, query):
-        """log p(item | query) + log P(strongest | query, item) of all items [N]."""
-        table = self.table()[1:]
-        logits = self.model.ranking_head(tf.constant(np.tile(query, (len(table), 1))), tf.constant(table)).numpy()
-        return table @ query / self.model.config.trainer.temperature - np.log1p(np.exp(-logits))
+        """What each of all items is worth to the query [N], a logarithm."""
+        return self.table()[1:] @ query / self.model.config.trainer.temperature + self.worth(query)
 
     def expected(self, query, unwanted, allowed=None):
         """The list that the contract promises, for one request: ids, best first."""
@@ -138,6 +143,7 @@ def build(world, model, path, **config):
     rng = np.random.default_rng(9)
     held_out = [eval_example(history_of(ids, *rng.integers(1, len(ids) + 1, 1 + i % 6))) for i in range(60)]
     save(model, path / "model", world.transform_graph, world.catalog_transform_graph)
+    replace(cold_start(model, "it stems from nowhere"), started_from=7).save(path / "model")
     index_config = IndexConfig(**config)
     pack(
         path / "model",
@@ -231,6 +237,7 @@ def test_answers_have_the_width_k(small):
     assert small.contract["top_k"] == 6
     assert [c["name"] for c in small.contract["context"]] == ["device", "hour"]
     assert (small.release["items"], small.release["users"]) == (40, 4)
+    assert small.release["warm_started_from"] == 7
 
 
 def neighbours(packed, signature_ids):
@@ -455,9 +462,7 @@ def test_an_unknown_user_gets_the_popular_items_modulated_by_the_ranker(small):
     query = small.query([], [])
     popularity = small.model.catalog.popularity[1:]
     share = (popularity + 1) / (popularity + 1).sum()
-    table = tf.constant(small.table()[1:])
-    logits = small.model.ranking_head(tf.constant(np.tile(query, (40, 1))), table).numpy()
-    scores = np.log(share) - np.log1p(np.exp(-logits))  # log p(item) + log P(strongest type)
+    scores = np.log(share) + small.worth(query)
     most_popular = np.argsort(-popularity)[:15]  # C candidates by popularity, then ranked
     expected = [small.ids[i] for i in sorted(most_popular, key=lambda i: -scores[i])[:6]]
     for user in ("stranger", ""):

@@ -170,7 +170,7 @@ def test_one_process_of_a_cluster_is_the_chief(jobs, kind, number, index):
 
 def test_the_same_seed_gives_the_same_model_to_the_last_bit(fn_args, start, tmp_path):
     """In a fresh process and in this one, which has done other work; with everything that draws at random."""
-    random = {"epochs": 3, "batch_size_users": 3, "full_softmax_below_items": 0, "uniform_negatives": 7}
+    random = {"epochs": 3, "batch_positions": 24, "full_softmax_below_items": 0, "uniform_negatives": 7}
     fresh = start(fn_args("fresh", **random))
     tf.random.uniform([3])
     list(tf.data.Dataset.range(9).shuffle(9))
@@ -184,7 +184,7 @@ def test_the_same_seed_gives_the_same_model_to_the_last_bit(fn_args, start, tmp_
 def test_two_workers_learn_what_one_learns_from_twice_the_batch(fn_args, start, tmp_path):
     # 19 users are steps of 6, 6, 6 and 1: the last leaves one worker without a user. Dropout would draw differently.
     settings = {"epochs": 20, "learning_rate": 0.05, "dropout": 0.0, "id_dropout": 0.0}
-    two, one = fn_args("two", batch_size_users=3, **settings), fn_args("one", batch_size_users=6, **settings)
+    two, one = fn_args("two", batch_positions=24, **settings), fn_args("one", batch_positions=48, **settings)
     ports = free_ports(2)
     chief = start(two, tf_config=tf_config("chief", 0, ports))
     worker = start(two, ("-c", WORKER), [str(tmp_path / "worker")], tf_config("worker", 0, ports))

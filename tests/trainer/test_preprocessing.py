@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from trainer.catalog import Catalog
+from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import Feature, Features
 from trainer.inputs import NEVER, RowLookup, batches, dense_sequences, read_sequences
 from trainer.preprocessing import preprocessing_fn
@@ -22,7 +23,8 @@ def transform(world):
 def batch(world, transform):
     """The four sequences, through tf.data as the trainer reads them: one padded batch [4, 4], sorted by user."""
     lookups = RowLookup(ITEMS, "items"), RowLookup([b"view", b"buy"], "types")
-    (read,) = batches(read_sequences(world.sequence_files, transform, world.features, *lookups), batch_size_users=4)
+    config = ModelConfig(trainer=TrainerConfig(), features=world.features, max_history=3)
+    (read,) = batches(read_sequences(world.sequence_files, transform, world.features, *lookups), config)
     read = {name: value.numpy() for name, value in read.items()}
     order = np.argsort(read["timestamps"][:, 0])  # u4 (10), u1 (100), u2 (150), u3 (400)
     return {name: value[order] for name, value in read.items()}

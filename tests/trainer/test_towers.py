@@ -1,4 +1,4 @@
-"""The towers: the history's weighted mean against numpy, and what each input may change."""
+"""The towers: embeddings by hand, and what each input may change."""
 
 import numpy as np
 import pytest
@@ -6,57 +6,6 @@ import tensorflow as tf
 
 from trainer.embedding import FeatureEmbedding
 from trainer.features import Feature
-from trainer.towers import MeanHistory
-
-BATCH, LENGTH, DIM, MAX_HISTORY = 3, 7, 2, 4
-
-
-@pytest.fixture
-def history():
-    layer = MeanHistory(MAX_HISTORY)
-    layer.lag_logits.assign([0.5, -1.0, 2.0, 0.1])  # by lag, newest first
-    return layer
-
-
-def oracle(embedded, known, lag_logits):
-    """State p: the mean of positions p−H … p−1 that are known, weighted by exp(logit of the lag)."""
-    states = np.zeros((len(embedded), embedded.shape[1] + 1, embedded.shape[2]))
-    for b in range(len(embedded)):
-        for p in range(embedded.shape[1] + 1):
-            positions = [i for i in range(max(0, p - MAX_HISTORY), p) if known[b, i]]
-            if positions:
-                weights = [np.exp(lag_logits[p - 1 - i]) for i in positions]
-                states[b, p] = np.average(embedded[b, positions], axis=0, weights=weights)
-    return states
-
-
-def test_state_p_is_the_weighted_mean_of_the_last_h_of_the_first_p_positions(history):
-    rng = np.random.default_rng(0)
-    embedded = rng.normal(size=(BATCH, LENGTH, DIM)).astype(np.float32)
-    known = np.ones((BATCH, LENGTH), np.float32)
-    known[0, 2] = known[1, :3] = 0  # unknown items: one within, and all that a first target could see
-    states = history(embedded, known)
-    np.testing.assert_allclose(states, oracle(embedded, known, [0.5, -1.0, 2.0, 0.1]), atol=1e-5)
-    assert not np.any(states[:, 0])  # nothing is known of a newcomer
-    assert not np.any(states[1, :4])
-
-
-def test_a_state_does_not_see_its_own_position_nor_any_later(history):
-    rng = np.random.default_rng(1)
-    embedded = rng.normal(size=(1, LENGTH, DIM)).astype(np.float32)
-    known = np.ones((1, LENGTH), np.float32)
-    before = history(embedded, known).numpy()
-    for changed in range(LENGTH):
-        other = embedded.copy()
-        other[0, changed] += 10
-        differs = np.abs(history(other, known).numpy() - before).max(axis=-1)[0] > 1e-6
-        # position i is in the states i + 1 … i + H, and in no other
-        assert np.flatnonzero(differs).tolist() == list(range(changed + 1, min(LENGTH, changed + MAX_HISTORY) + 1))
-
-
-def test_a_sequence_shorter_than_the_history_is_no_special_case(history):
-    states = history(np.array([[[4.0, 0.0]]], np.float32), np.ones((1, 1), np.float32))
-    np.testing.assert_allclose(states[0], [[0, 0], [4, 0]], atol=1e-6)
 
 
 def test_feature_embedding_by_hand():
@@ -91,6 +40,21 @@ def test_while_training_ids_are_hidden_at_the_configured_rate(make_catalog, make
     model = make_model(make_catalog(999), id_dropout=0.3)
     shown = np.abs(model.embed_catalog(training=True) - model.embed_catalog()).max(axis=1) < 1e-6
     assert shown.mean() == pytest.approx(0.7, abs=0.06)  # 1000 draws: deviation 0.0145
+
+
+def test_normalized_embeddings_have_the_direction_of_the_others(make_catalog, make_model):
+    plain, normalized = make_model(make_catalog(11)), make_model(make_catalog(11), normalized=True)
+    for one, other in zip(plain.trainable_variables, normalized.trainable_variables, strict=True):
+        other.assign(one)
+    table = plain.embed_catalog().numpy()
+    lengths = np.linalg.norm(table, axis=1, keepdims=True)
+    assert lengths.std() > 0.1
+    np.testing.assert_allclose(normalized.embed_catalog(), table / lengths, atol=1e-6)
+    of_user = {"group": [1], "age": [0.5], "likes": [[1]], "bio": [[1]], "face": [[0.0, 1.0]]}
+    sides = {name: tf.constant(value) for name, value in (of_user | {"device": [1], "hour": [1.0]}).items()}
+    state = tf.constant(np.random.default_rng(0).normal(size=(1, 8)), tf.float32)
+    query = plain.query_tower(state, sides).numpy()
+    np.testing.assert_allclose(normalized.query_tower(state, sides), query / np.linalg.norm(query), atol=1e-6)
 
 
 def test_every_side_feature_moves_the_query(make_catalog, make_model):

@@ -40,7 +40,7 @@ def trials(world, tmp_path_factory):
             targets = example.features.feature["is_target"].int64_list.value
             targets[:] = [0] * (len(targets) - 1) + [1]
             writer.write(example.SerializeToString())
-    trainer = TrainerConfig(embedding_dim=4, epochs=3, batch_size_users=3)
+    trainer = TrainerConfig(embedding_dim=4, epochs=3, batch_positions=24)
     return Trials(
         ModelConfig(trainer=trainer, features=world.features, max_history=3),
         train_files=world.sequence_files,

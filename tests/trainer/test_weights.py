@@ -6,7 +6,9 @@ import tensorflow as tf
 
 from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import Feature, Features
-from trainer.run import convert_no_keras_to_graphs, learn, size
+from trainer.loop import learn, size
+from trainer.ranking import log_worth
+from trainer.run import convert_no_keras_to_graphs
 from trainer.saved import build
 
 ITEMS = 12
@@ -22,10 +24,11 @@ def _as_a_run_does():
 
 @pytest.fixture
 def make(make_catalog):
-    """(**trainer settings) → a model without chance: the negatives of the sampled loss are those of the batch."""
+    """(**trainer settings) → a model without chance: negatives are those of the batch, and nothing is proposed."""
 
     def make(**settings):
-        settings = {"embedding_dim": 16, "dropout": 0.0, "id_dropout": 0.0, "uniform_negatives": 0, **settings}
+        sure = {"dropout": 0.0, "id_dropout": 0.0, "uniform_negatives": 0, "ranking_negatives": 0}
+        settings = {"embedding_dim": 16, **sure, **settings}
         config = ModelConfig(trainer=TrainerConfig(**settings), features=FEATURES, max_history=3)
         tf.keras.utils.set_random_seed(1)
         return build(config, make_catalog(ITEMS), {"group": np.array([b"forward", b"back"])})
@@ -128,7 +131,7 @@ def test_what_a_group_cancels_is_served_below_what_it_buys(make, full_softmax_be
         "is_target": np.tile([False, True], (len(rows), 1)),
         "group": groups,
     }
-    settings = {"full_softmax_below_items": full_softmax_below_items, "uniform_negatives": 10}
+    settings = {"full_softmax_below_items": full_softmax_below_items, "uniform_negatives": 10, "ranking_negatives": 8}
     model = make(epochs=100, learning_rate=0.005, **settings)
     train = tf.data.Dataset.from_tensor_slices(users).shuffle(48, seed=1).batch(8)
     steps, targets = size(train)
@@ -136,9 +139,10 @@ def test_what_a_group_cancels_is_served_below_what_it_buys(make, full_softmax_be
     learn(model, train, steps)
     table = model.embed_catalog()
     queries = model.target_queries({k: tf.constant(v) for k, v in users.items()}, tf.gather(table, rows))
-    logits = model.ranking_head(queries, tf.gather(table, rows[:, 1])).numpy()
+    logits = model.outcome_logits(queries, tf.gather(table, rows[:, 1]), rows[:, 1])
     found = tf.einsum("td,td->t", queries, tf.gather(table, rows[:, 1])).numpy()
-    assert np.mean((logits > 0) == is_bought) > 0.95
-    served = (found - np.log1p(np.exp(-logits))).reshape(-1, 2)  # of k + 1 and k + 2
+    assert np.mean((logits[:, PURCHASE - 1] > logits[:, CANCEL - 1]).numpy() == is_bought) > 0.95
+    weights = tf.constant(list(model.config.features.interaction_types.values()))
+    served = (found + log_worth(logits, weights).numpy()).reshape(-1, 2)  # of k + 1 and k + 2
     first_is_bought = is_bought.reshape(-1, 2)[:, 0]
     assert np.mean((served[:, 0] > served[:, 1]) == first_is_bought) > 0.95
