@@ -9,7 +9,15 @@ from pathlib import Path
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.types.standard_artifacts import Examples, InfraBlessing, Model, ModelBlessing, ModelEvaluation, PushedModel
+from tfx.types.standard_artifacts import (
+    Examples,
+    InfraBlessing,
+    Model,
+    ModelBlessing,
+    ModelEvaluation,
+    ModelRun,
+    PushedModel,
+)
 
 from components.artifacts import DataVerdict
 from evergreen_kubeflow.ui_artifacts import Html, Markdown, RocCurve, ScalarMetrics
@@ -19,6 +27,7 @@ from evergreen_kubeflow.ui_artifacts import Html, Markdown, RocCurve, ScalarMetr
 def RunReport(
     examples: InputArtifact[Examples],
     gate_verdict: InputArtifact[DataVerdict],
+    model_run: InputArtifact[ModelRun],
     servable: InputArtifact[Model],
     evaluation: InputArtifact[ModelEvaluation],
     blessing: InputArtifact[ModelBlessing],
@@ -44,6 +53,7 @@ def RunReport(
         {
             ("InteractionExampleGen", "examples"): examples,
             ("DataGate", "verdict"): gate_verdict,
+            ("Trainer", "model_run"): model_run,
             ("IndexBuilder", "servable"): servable,
             ("Evaluator", "evaluation"): evaluation,
             ("ServableValidator", "blessing"): infra_blessing,

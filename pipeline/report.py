@@ -134,6 +134,13 @@ def metrics(facts: Facts) -> Section | None:
     return Section("Metrics", _macro("metrics", verdict=verdict, groups=scaled))
 
 
+def start(facts: Facts) -> Section | None:
+    """What the training began with: which version, and what became of each vocabulary."""
+    ledger = facts.read("Trainer", "model_run", "vocabulary_ledger.json")
+    summary = facts.read("InteractionExampleGen", "examples", "summary.json") or {}
+    return Section("Start of training", _macro("start", ledger=ledger, summary=summary)) if ledger else None
+
+
 def servable_check(facts: Facts) -> Section | None:
     report = facts.read("ServableValidator", "blessing", "report.json")
     if report is None:
@@ -171,6 +178,7 @@ SECTIONS: list[SectionMaker] = [
     metrics,
     data,
     gate,
+    start,
     servable_check,
     time_spent,
     release,

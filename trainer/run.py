@@ -1,8 +1,8 @@
 """The Trainer's entry: `run_fn` reads transformed examples, learns, and leaves a saved model (trainer.saved)."""
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,16 @@ import tensorflow_transform as tft
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from trainer.baseline_report import report_baselines
 from trainer.catalog import Catalog, vocabulary
 from trainer.config import ModelConfig
 from trainer.distribution import strategy, worker_index
-from trainer.features import IS_TARGET_KEY, STRICT
+from trainer.features import STRICT
 from trainer.inputs import RowLookup, batches, read_sequences
-from trainer.metrics import ndcg_at_k, rank_of_target, recall_at_k
+from trainer.loop import fit
 from trainer.model import Recommender
-from trainer.saved import CONFIG, build, load, save
-from trainer.warm_start import warm_start
+from trainer.saved import CONFIG, build, load, load_moments, save
+from trainer.warm_start import Ledger, cold_start, warm_start
 
 log = logging.getLogger("evergreen.trainer")
 
@@ -31,7 +32,9 @@ class FnArgs:
     config                    ModelConfig as JSON
     catalog_files             transformed catalog examples
     catalog_transform_output  the catalog's transform graph
-    production_model          saved model in production, '' when there is none
+    production_model          saved model to start from, '' when there is none
+    start_version             its number, null for none; optional
+    start_because             why it is not the one in production, '' where it is; optional
     """
 
     train_files: list[str]
@@ -70,15 +73,35 @@ def train(fn_args: FnArgs) -> Recommender:
     sources = Sources(config, fn_args.transform_output, custom["catalog_files"], custom["catalog_transform_output"])
     with place.scope():
         model = sources.build()
-    if config.trainer.warm_start and custom["production_model"]:
-        ledger = warm_start(model, load(Path(custom["production_model"])))
-        log.info("warm start: %s", ledger or "no")
-    users = config.trainer.batch_size_users
-    train = batches(
-        sources.sequences(fn_args.train_files), users * place.num_replicas_in_sync, shuffle_seed=config.trainer.seed
-    )
-    fit(model, train, batches(sources.sequences(fn_args.eval_files), users), Path(fn_args.model_run_dir))
+    replicas, seed, run_path = place.num_replicas_in_sync, config.trainer.seed, Path(fn_args.model_run_dir)
+    train = sources.sequences(fn_args.train_files)
+    ledger = start(model, custom, train)
+    log.info("%s", ledger)
+    judged = sources.sequences(fn_args.eval_files, config.trainer.validation_examples)
+    if worker_index(place) == 0:
+        for folder in (run_path, Path(fn_args.serving_model_dir)):  # the run's report, and the version's manifest
+            ledger.save(folder)
+        report_baselines(train, judged, sources.catalog.size, config, run_path)
+    fit(model, batches(train, config, replicas, shuffle_seed=seed), batches(judged, config), run_path)
     return model
+
+
+def start(model: Recommender, custom: Mapping[str, Any], train: tf.data.Dataset) -> Ledger:
+    """Where the training begins: at what production learned, or, where that is not wanted or cannot be, at nothing."""
+    because = custom.get("start_because", "")
+    if not model.config.trainer.warm_start:
+        return replace(cold_start(model, "trainer.warm_start is off"), start_because=because)
+    if not custom["production_model"]:
+        return replace(cold_start(model, "there is no model to start from"), start_because=because)
+    path = Path(custom["production_model"])
+    try:
+        production, moments = load(path), load_moments(path)
+    except ValueError as error:
+        reason = f"production's model cannot be read by this code: {str(error)[:300]}"
+        return replace(cold_start(model, reason), start_because=because)
+    ledger = warm_start(model, production, moments, train)
+    version = custom.get("start_version") if ledger.cold_because is None else None
+    return replace(ledger, start_because=because, started_from=version)
 
 
 class Sources:
@@ -100,97 +123,9 @@ class Sources:
         """A model that has learned nothing yet."""
         return build(self.config, self.catalog, self.side_vocabularies)
 
-    def sequences(self, files: Sequence[str]) -> tf.data.Dataset:
-        """Transformed sequence examples as rows (trainer.inputs), one by one."""
-        return read_sequences(files, self.transform, self.config.features, self.items, self.types)
-
-
-def fit(model: Recommender, train: tf.data.Dataset, validation: tf.data.Dataset, run_path: Path) -> None:
-    """Learns, with a line of progress, a checkpoint and TensorBoard scalars per epoch.
-
-    Several workers share each batch of `train`, and the chief does what is done per epoch.
-    """
-    steps, targets = size(train)
-    callbacks = []
-    if worker_index(model.distribute_strategy) == 0:
-        callbacks = [
-            Progress(model, validation, targets),
-            tf.keras.callbacks.TensorBoard(str(run_path), write_graph=False),
-            tf.keras.callbacks.ModelCheckpoint(str(run_path / "checkpoints" / "latest"), save_weights_only=True),
-        ]
-    learn(model, train, steps, callbacks)
-
-
-def size(train: tf.data.Dataset) -> tuple[int, int]:
-    """Steps of an epoch, and targets in it. Raises ValueError where there is none."""
-    counts = [int(tf.math.count_nonzero(batch[IS_TARGET_KEY])) for batch in train]
-    if not sum(counts):
-        raise ValueError("no position is a target: the training split has nothing to learn; see the examples' summary")
-    return len(counts), sum(counts)
-
-
-def learn(model: Recommender, train: tf.data.Dataset, steps: int, callbacks: Sequence[Any] = ()) -> None:
-    """Trains for the configured epochs, of `steps` each. Raises ValueError when the loss is not finite."""
-    config = model.config.trainer
-    schedule = tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs * steps, alpha=0.1)
-    with model.distribute_strategy.scope():
-        model.compile(optimizer=tf.keras.optimizers.Adam(schedule))
-    callbacks = [tf.keras.callbacks.TerminateOnNaN(), *callbacks]
-    model.fit(train, epochs=config.epochs, verbose=0, callbacks=callbacks)
-    if not all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in model.trainable_variables):
-        raise ValueError(
-            f"the loss became infinite or not a number; lower learning_rate (now {config.learning_rate}) "
-            "or look for extreme numbers in the features"
-        )
-
-
-class Progress(tf.keras.callbacks.Callback):
-    """One line per epoch: loss, exact retrieval metrics on the eval split, speed."""
-
-    def __init__(self, model: Recommender, validation: tf.data.Dataset, targets: int) -> None:
-        super().__init__()
-        self._recommender, self._validation, self._targets = model, validation, targets
-        self._started = 0.0
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._started = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Adds the metrics to `logs`, where TensorBoard finds them."""
-        speed = self._targets / (time.perf_counter() - self._started)
-        logs = logs if logs is not None else {}
-        logs.update(validate(self._recommender, self._validation))
-        log.info(
-            "epoch %d/%d · loss %.3f · recall@10 %.4f · recall@100 %.4f · ndcg@10 %.4f · %s targets/s",
-            epoch + 1,
-            self.params["epochs"],
-            logs["loss"],
-            logs["recall@10"],
-            logs["recall@100"],
-            logs["ndcg@10"],
-            f"{speed:,.0f}",
-        )
-
-
-def validate(model: Recommender, validation: tf.data.Dataset) -> dict[str, float]:
-    """Mean recall and NDCG of exact retrieval over eval sequences; items of the history do not compete."""
-    ranks = tf.concat([ranks_of(model, batch) for batch in validation], axis=0)
-    return {
-        "recall@10": float(tf.reduce_mean(recall_at_k(ranks, 10))),
-        "recall@100": float(tf.reduce_mean(recall_at_k(ranks, 100))),
-        "ndcg@10": float(tf.reduce_mean(ndcg_at_k(ranks, 10))),
-    }
-
-
-@tf.function(reduce_retracing=True)
-def ranks_of(model: Recommender, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Rank of each held-out item by exact retrieval, 1 = best, items of the history left out: int32 [B]."""
-    table = model.embed_catalog()
-    queries = model.target_queries(batch, tf.gather(table, batch["item_rows"]))
-    scores = tf.matmul(queries, table[1:], transpose_b=True)
-    target = tf.boolean_mask(batch["item_rows"], batch[IS_TARGET_KEY])
-    history = tf.where(batch[IS_TARGET_KEY], tf.zeros_like(batch["item_rows"]), batch["item_rows"])
-    return rank_of_target(scores, target, history)
+    def sequences(self, files: Sequence[str], at_most: int = -1) -> tf.data.Dataset:
+        """Transformed sequence examples as rows (trainer.inputs), one by one; -1: all."""
+        return read_sequences(files, self.transform, self.config.features, self.items, self.types, at_most)
 
 
 def convert_no_keras_to_graphs() -> None:

@@ -4,11 +4,14 @@ config.json            ModelConfig
 catalog.npz            trainer.catalog.Catalog
 side_vocabularies.npz  vocabularies of the user and context features
 weights.*              a TensorFlow checkpoint of the model
+moments.npz            what its optimizer knows (trainer.optimizer.Moments), for the training that goes on from it
+vocabulary_ledger.json  what it began with (trainer.warm_start.Ledger): written when the training begins
 transform_graph/, catalog_transform_graph/   the transform graphs it was trained behind
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +23,19 @@ from trainer.config import ModelConfig
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY
 from trainer.inputs import unknown
 from trainer.model import Recommender
+from trainer.optimizer import Moments, moments_of
 
 CONFIG = TypeAdapter(ModelConfig)
+MOMENTS_NAME = "moments.npz"
 
 
 def build(config: ModelConfig, catalog: Catalog, side_vocabularies: Mapping[str, np.ndarray]) -> Recommender:
     """A model with all its variables made, by one pass over an invented user with one interaction."""
+    with _precision(config):
+        return _build(config, catalog, side_vocabularies)
+
+
+def _build(config: ModelConfig, catalog: Catalog, side_vocabularies: Mapping[str, np.ndarray]) -> Recommender:
     model = Recommender(config, catalog, side_vocabularies)
     batch = {
         "item_rows": tf.constant([[1, 1]], tf.int64),
@@ -46,6 +56,8 @@ def save(model: Recommender, path: Path, transform_graph: str, catalog_transform
     model.catalog.save(path / "catalog.npz")
     np.savez_compressed(path / "side_vocabularies.npz", **model.side_vocabularies)
     _checkpoint(model).write(str(path / "weights"))
+    if moments := moments_of(model):
+        moments.save(path / MOMENTS_NAME)
     shutil.copytree(transform_graph, path / "transform_graph", dirs_exist_ok=True)
     shutil.copytree(catalog_transform_graph, path / "catalog_transform_graph", dirs_exist_ok=True)
 
@@ -70,7 +82,23 @@ def load(path: Path) -> Recommender:
     return model
 
 
+def load_moments(path: Path) -> Moments | None:
+    """What the optimizer of a saved model knew; None of one saved without it, which is a start all the same."""
+    return Moments.load(path / MOMENTS_NAME) if (path / MOMENTS_NAME).exists() else None
+
+
+@contextmanager
+def _precision(config: ModelConfig) -> Iterator[None]:
+    """Layers made within compute as configured; Keras knows no other way to tell those that layers make inside."""
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16" if config.trainer.mixed_precision else "float32")
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
 def _checkpoint(model: Recommender) -> tf.train.Checkpoint:
-    """The parts that are served, without the optimizer."""
+    """The parts that are served; the optimizer has a file of its own, for only a training reads it."""
     parts = {"candidate_tower": model.candidate_tower, "query_tower": model.query_tower}
     return tf.train.Checkpoint(ranking_head=model.ranking_head, **parts)

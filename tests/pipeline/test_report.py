@@ -13,7 +13,10 @@ from pipeline.report import SECTIONS, write_report
 from pipeline.runs import run, runs
 from tests.page import Page
 
-NODES = ["InteractionExampleGen", "DataGate", "Admission", "IndexBuilder", "Evaluator", "ServableValidator", "Pusher"]
+NODES = [
+    *("InteractionExampleGen", "DataGate", "Admission", "Trainer", "IndexBuilder", "Evaluator", "ServableValidator"),
+    "Pusher",
+]
 STATES = {"COMPLETE": pb.Execution.COMPLETE, "CACHED": pb.Execution.CACHED, "FAILED": pb.Execution.FAILED}
 
 SUMMARY = {
@@ -30,12 +33,16 @@ SUMMARY = {
     "undeclared_types": {"hover": 17},
     "users": 943,
     "items": 1_682,
+    "items_admitted": 1_600,
+    "items_rare": 70,
+    "items_unseen": 12,
     "first_timestamp_seconds": 874_724_710,  # 1997-09-20 03:05:10 UTC
     "last_timestamp_seconds": 893_286_638,
     "eval_from_seconds": 892_000_000,
     "learned_until_seconds": 0,
     "train_examples": 900,
     "train_targets": 11_000,
+    "train_replayed": 1_234,
     "eval_examples": 2_000,
     "errors": [],
 }
@@ -82,9 +89,17 @@ def evaluation(is_blessed: bool, baseline_version: int | None = 1) -> dict[str, 
 RELEASE = {"versions": {"tensorflow": "2.16.2", "scann": "1.3.2"}, "config_sha256": "ab12", "index": {"recall": 0.9965}}
 ANSWERED = {"name": "serving_default", "sentence": "serving_default answered 10 items in 3 ms", "passed": True}
 SERVABLE = {"is_blessed": True, "reasons": [], "checks": [ANSWERED], "p50_ms": {"recommend": 2.5}}
+LEDGER = {
+    "vocabularies": {
+        "items": {"stayed": 1_680, "came": 3, "left": 1},
+        "genres": {"stayed": 18, "came": 2, "left": 0},
+    },
+    "sentences": ["warm start: 1,680 items stayed, 3 came, 1 left", "the optimizer's state came along"],
+}
 FILES: dict[str, tuple[str, str, Any]] = {
     "InteractionExampleGen": ("examples", "summary.json", SUMMARY),
     "DataGate": ("verdict", "verdict.json", gate("go", "passed", "7,345 rows, at least 1,000 expected")),
+    "Trainer": ("model_run", "vocabulary_ledger.json", LEDGER),
     "IndexBuilder": ("servable", "assets.extra/release.json", RELEASE),
     "Evaluator": ("evaluation", "verdict.json", evaluation(True)),
     "ServableValidator": ("blessing", "report.json", SERVABLE),
@@ -170,6 +185,7 @@ def test_a_pushed_run_says_its_version_and_shows_every_section(recorder: Recorde
         "Metrics",
         "Data",
         "Data gate",
+        "Start of training",
         "Servable check",
         "Time",
         "Release",
@@ -188,6 +204,10 @@ def test_a_pushed_run_says_its_version_and_shows_every_section(recorder: Recorde
         "7,345 rows, at least 1,000 expected",
         "p50_ms.recommend 2.5",
         "every floor holds",
+        "the optimizer's state came along",
+        "1,600 of the catalog's 1,682 items are admitted: 70 have too few interactions, 12 were not seen for too long",
+        "1,234 interactions that were learned before are learned once more, beside 11,000 new ones",
+        "items 1,680 3 1 genres 18 2 0",  # stayed, came, left
         "210 examples",
         "+20.0%",  # 0.12 against 0.1
         "0.1140 – 0.1260",
@@ -264,13 +284,13 @@ def test_too_many_rejected_rows_stop_a_run_in_words(recorder: Recorder) -> None:
 
 
 def test_a_failed_node_is_named_with_its_error(recorder: Recorder) -> None:
-    recorder.record("r", NODES[:4], failed={"IndexBuilder": "BuildError: no items to index"})
-    assert recorder.page("r").verdict == "Failed in IndexBuilder: BuildError: no items to index"
+    recorder.record("r", NODES[:4], failed={"Trainer": "ValueError: no items to learn"})
+    assert recorder.page("r").verdict == "Failed in Trainer: ValueError: no items to learn"
 
 
 def test_a_node_that_never_ran_is_not_passed_over(recorder: Recorder) -> None:
     recorder.record("r", NODES[:4])
-    assert recorder.page("r").verdict == "Incomplete: Evaluator, ServableValidator, Pusher never ran"
+    assert recorder.page("r").verdict == "Incomplete: IndexBuilder, Evaluator, ServableValidator, Pusher never ran"
 
 
 def test_a_run_from_the_cache_claims_no_new_push(recorder: Recorder) -> None:

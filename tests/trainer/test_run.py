@@ -1,5 +1,7 @@
 """Learning: a planted truth is found, a broken learning rate is refused, and a whole run leaves a model that loads."""
 
+import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +11,9 @@ import tf_keras
 
 from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import Feature, Features
-from trainer.run import convert_no_keras_to_graphs, fit, run_fn, validate
-from trainer.saved import CONFIG, build, load
+from trainer.loop import fit, validate
+from trainer.run import convert_no_keras_to_graphs, run_fn
+from trainer.saved import CONFIG, build, load, load_moments
 
 ITEMS, LENGTH = 12, 7
 FEATURES = Features(user=(Feature(name="group"),), interaction_types={"view": 1.0, "buy": 2.0})
@@ -40,6 +43,11 @@ def planted(starts, is_eval):
     return tf.data.Dataset.from_tensor_slices(batch).batch(4)
 
 
+def back_to_the_third(batch):
+    rows = batch["item_rows"]
+    return {**batch, "item_rows": tf.concat([rows[:, :-1], rows[:, 2:3]], axis=1)}
+
+
 def planted_model(make_catalog, **settings):
     settings = {"embedding_dim": 16, "dropout": 0.0, "id_dropout": 0.0, **settings}
     config = ModelConfig(trainer=TrainerConfig(**settings), features=FEATURES, max_history=3)
@@ -62,14 +70,73 @@ def test_the_planted_truth_is_found(make_catalog, tmp_path, full_softmax_below_i
     (batch,) = planted(range(ITEMS), is_eval=True).unbatch().batch(2 * ITEMS)
     table = model.embed_catalog()
     queries = model.target_queries(batch, tf.gather(table, batch["item_rows"]))
-    buy = model.ranking_head(queries, tf.gather(table, batch["item_rows"][:, -1])).numpy() > 0
+    logits = model.outcome_logits(queries, tf.gather(table, batch["item_rows"][:, -1]), batch["item_rows"][:, -1])
+    buy = logits[:, 1].numpy() > logits[:, 0].numpy()
     assert np.mean(buy == (batch["type_rows"][:, -1].numpy() == 2)) > 0.9  # the upper half of the items is bought
+
+
+@pytest.mark.parametrize("history_encoder", ["mean", "gru", "transformer"])
+@pytest.mark.parametrize("mixed_precision", [False, True], ids=["float32", "bfloat16"])
+def test_every_encoder_finds_it_in_every_precision(make_catalog, tmp_path, history_encoder, mixed_precision):
+    settings = {"epochs": 25, "learning_rate": 0.01, "ranking_negatives": 0, "patience_epochs": None}
+    model = planted_model(make_catalog, history_encoder=history_encoder, mixed_precision=mixed_precision, **settings)
+    train, held_out = planted(range(ITEMS), is_eval=False), planted(range(0, ITEMS, 2), is_eval=True)
+    fit(model, train, held_out, tmp_path)
+    assert validate(model, held_out)["ndcg@10"] > 0.93
+    assert {v.dtype for v in model.trainable_variables} == {tf.float32}
+    (batch,) = planted(range(3), is_eval=True).unbatch().batch(6)
+    queries = model.target_queries(batch, tf.gather(model.embed_catalog(), batch["item_rows"]))
+    assert queries.dtype == tf.float32
+    is_exact_in_bfloat16 = np.all(tf.cast(tf.cast(queries, tf.bfloat16), tf.float32) == queries)
+    assert is_exact_in_bfloat16 == mixed_precision
+
+
+def test_learning_stops_when_no_epoch_is_better_and_keeps_the_best(make_catalog, tmp_path, caplog):
+    """Judged by the return to an earlier item, which never happens in training: the more is learned, the worse."""
+    model = planted_model(make_catalog, epochs=30, patience_epochs=4, learning_rate=0.01)
+    judged = planted(range(0, ITEMS, 2), is_eval=True).map(back_to_the_third)
+    with caplog.at_level("INFO", logger="evergreen.trainer"):
+        fit(model, planted(range(ITEMS), is_eval=False), judged, tmp_path)
+    told = [float(found) for found in re.findall(r"ndcg@10 ([\d.]+)", caplog.text)]
+    assert len(told) < 30
+    assert len(told) == 1 + np.argmax(told) + 4
+    assert max(told) > told[-1] + 0.02
+    assert validate(model, judged)["ndcg@10"] == pytest.approx(max(told), abs=1e-4)
 
 
 def test_a_loss_that_explodes_is_an_error_that_says_what_to_do(make_catalog, tmp_path):
     model = planted_model(make_catalog, epochs=3, learning_rate=1e30)
     with pytest.raises(ValueError, match=r"lower learning_rate \(now 1e\+30\)"):
         fit(model, planted(range(4), is_eval=False), planted(range(2), is_eval=True), tmp_path)
+
+
+def test_targets_that_the_catalog_does_not_know_are_refused(make_catalog, tmp_path):
+    unknown = planted(range(2), is_eval=False).map(lambda b: {**b, "item_rows": tf.zeros_like(b["item_rows"])})
+    with pytest.raises(ValueError, match=r"none of the 24 targets is an item of the catalog: .*compare the item ids"):
+        fit(planted_model(make_catalog), unknown, planted(range(2), is_eval=True), tmp_path)
+
+
+def test_an_eval_split_without_examples_is_refused(make_catalog, tmp_path):
+    with pytest.raises(ValueError, match="the eval split has no example: no epoch can be judged"):
+        fit(planted_model(make_catalog), planted(range(2), is_eval=False), planted([], is_eval=True), tmp_path)
+
+
+@pytest.mark.parametrize("full_softmax_below_items", [20_000, 0], ids=["full", "sampled"])
+def test_one_user_and_one_item_are_enough(make_catalog, tmp_path, full_softmax_below_items):
+    """All labels alike, nothing to choose from: the loss is finite and the one item is first."""
+    trainer = TrainerConfig(embedding_dim=4, epochs=2, full_softmax_below_items=full_softmax_below_items)
+    features = Features(interaction_types={"view": 1.0})
+    model = build(ModelConfig(trainer=trainer, features=features, max_history=3), make_catalog(1), {})
+    user = {
+        "item_rows": np.array([[0, 1, 1, 1]]),  # the first is no item of the catalog
+        "type_rows": np.ones((1, 4), int),
+        "timestamps": np.array([[1, 2, 3, 4]]),
+        "is_target": [[True] * 4],
+    }
+    train = tf.data.Dataset.from_tensor_slices(user).batch(1)
+    judged = train.map(lambda batch: {**batch, "is_target": tf.constant([[False] * 3 + [True]])})
+    fit(model, train, judged, tmp_path)
+    assert validate(model, judged)["ndcg@10"] == 1.0
 
 
 def test_a_training_split_without_targets_is_refused(make_catalog, tmp_path):
@@ -134,7 +201,7 @@ def one_target_each(files, path):
 
 def test_a_whole_run_leaves_a_model_that_the_next_run_starts_from(world, tmp_path, caplog):
     config = ModelConfig(
-        trainer=TrainerConfig(embedding_dim=4, epochs=1, batch_size_users=3), features=world.features, max_history=3
+        trainer=TrainerConfig(embedding_dim=4, epochs=1, batch_positions=24), features=world.features, max_history=3
     )
 
     def run(name, production):
@@ -158,7 +225,11 @@ def test_a_whole_run_leaves_a_model_that_the_next_run_starts_from(world, tmp_pat
 
     with caplog.at_level("INFO", logger="evergreen.trainer"):
         first = run("first", "")
-        assert "warm start" not in caplog.text
+        assert "cold start: there is no model to start from; 5 items came" in caplog.text
         run("second", str(tmp_path / "first"))
-    assert "warm start: 5 items stayed, 0 came, 0 left" in caplog.text
+    assert "warm start: 5 items stayed, 0 came, 0 left; the optimizer's state came along" in caplog.text
+    ledger = json.loads((tmp_path / "second_run" / "vocabulary_ledger.json").read_text())
+    assert ledger["vocabularies"]["items"] == {"stayed": 5, "came": 0, "left": 0}
+    steps = [load_moments(tmp_path / name).steps for name in ("first", "second")]
+    assert steps[1] == 2 * steps[0] > 0  # the same examples once more
     assert sorted(first.catalog.ids.tolist()) == [b"a", b"b", b"c", b"d", b"e"]

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from trainer.catalog import Catalog
-from trainer.saved import load, save
+from trainer.optimizer import Moments, adam
+from trainer.saved import load, load_moments, save
 
 
 def test_a_catalog_survives_its_file(make_catalog, tmp_path):
@@ -37,7 +38,7 @@ def path(model, world, tmp_path_factory):
 
 
 def queries_and_logits(model):
-    """Queries of two targets with history, and the logits of all pairs: [2, D], [2, 17]."""
+    """Queries of two targets with history, and the logits of all pairs: [2, D], [2, 17, types]."""
     batch = {
         "item_rows": tf.constant([[3, 9, 4], [17, 0, 1]], tf.int64),
         "type_rows": tf.constant([[1, 2, 1], [2, 0, 1]], tf.int64),
@@ -54,7 +55,8 @@ def queries_and_logits(model):
     table = model.embed_catalog()
     queries = model.target_queries(batch, tf.gather(table, batch["item_rows"]))
     pairs = tf.repeat(queries[:, tf.newaxis], 17, axis=1), tf.repeat(table[tf.newaxis, 1:], 2, axis=0)
-    return queries.numpy(), model.ranking_head(*pairs).numpy()
+    rows = tf.tile(tf.range(1, 18)[tf.newaxis], [2, 1])
+    return queries.numpy(), model.outcome_logits(*pairs, rows).numpy()
 
 
 def test_a_loaded_model_computes_the_same(model, path):
@@ -71,6 +73,22 @@ def test_a_loaded_model_keeps_its_configuration_and_vocabularies(model, path):
     }
     assert (path / "transform_graph" / "transform_fn").exists()
     assert (path / "catalog_transform_graph" / "transform_fn").exists()
+
+
+def test_what_the_optimizer_knows_is_kept_beside_the_model(make_catalog, make_model, world, path, tmp_path):
+    assert load_moments(path) is None  # of a model that learned nothing
+    model = make_model(make_catalog(5), seed=1)
+    rng = np.random.default_rng(2)
+    shapes = [variable.shape for variable in model.trainable_variables]
+    first, second = (tuple(rng.uniform(size=shape).astype(np.float32) for shape in shapes) for _ in range(2))
+    rate = tf.keras.optimizers.schedules.CosineDecay(0.1, 10)
+    model.compile(optimizer=adam(rate, model.trainable_variables, Moments(40, first, second)))
+    save(model, tmp_path, world.transform_graph, world.catalog_transform_graph)
+    read = load_moments(tmp_path)
+    assert read.steps == 40
+    for before, after in ((first, read.first), (second, read.second)):
+        for one, other in zip(before, after, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_an_empty_folder_is_no_model(tmp_path):
