@@ -8,13 +8,15 @@ from tfx.types.system_artifacts import Model
 
 
 class Production(Artifact):
-    """What is live: `production.json`, and, when a version is live, copies of what the next run needs from it.
+    """What is live, and what the run goes on from: `production.json`, and copies of what the next run needs of both.
 
+    They are one version, unless the live one learned a span that was condemned since (production_model/look_up.py).
     Layout below its URI (only `production.json` exists before the first push):
 
-        production.json      {"version": int | null, "learned_until_seconds": int, "spans": [int, …]}
+        production.json      {"version": int | null, "start_version": int | null, "start_because": str,
+                              "learned_until_seconds": int, "spans": [int, …]}: the last two of `start_version`
         servable/            the SavedModel in production: the baseline
-        trainer/             the Trainer's output it was packed from: the warm start
+        trainer/             the Trainer's output of `start_version`: the warm start; all that follows is of it too
         statistics/interactions/Split-*/FeatureStats.pb, statistics/catalog/Split-all/FeatureStats.pb
         state/               the user state, for the next span to begin from
     """

@@ -111,6 +111,7 @@ def cluster_pipeline(config: PipelineConfig) -> Pipeline:
     report = RunReport(
         examples=by_id["InteractionExampleGen"].outputs["examples"],
         gate_verdict=by_id["DataGate"].outputs["verdict"],
+        model_run=by_id["Trainer"].outputs["model_run"],
         servable=by_id["IndexBuilder"].outputs["servable"],
         evaluation=by_id["Evaluator"].outputs["evaluation"],
         blessing=by_id["Evaluator"].outputs["blessing"],

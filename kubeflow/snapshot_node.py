@@ -28,7 +28,7 @@ def Snapshot(
     examples: Parameter[str],
     gate: Parameter[str],
 ) -> OutputDict(  # type: ignore[valid-type]
-    span=int, plan=str, registry_id=str, live_version=int, overrides=str, asked_at_seconds=int
+    span=int, plan=str, registry_id=str, live_version=int, start_version=int, overrides=str, asked_at_seconds=int
 ):
     """Looks at the data and the registry.
 

@@ -46,6 +46,7 @@ def create_nodes(
         **shelves,
         registry_id=snapshot.registry_id,
         live_version=snapshot.live_version,
+        start_version=snapshot.start_version,
         code_version=code_version,
     )
     live = production.outputs["production"]

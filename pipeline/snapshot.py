@@ -10,7 +10,9 @@ from components.errors import DataError
 from components.interaction_example_gen.contract import DataContract, ExamplesConfig
 from components.interaction_example_gen.files import existing_spans
 from components.interaction_example_gen.plan import Learned, ReadPlan, make_plan
-from serving.registry import Registry, SpanRecord, Version
+from serving.lineage import condemned, start_of
+from serving.registry import Registry
+from serving.registry_records import SpanRecord, Version
 
 NEWEST_SPAN = -1
 
@@ -25,6 +27,7 @@ class Snapshot:
       of every file, so that a cached result is used only while the data is the same.
     registry_id: which registry says so; with a new one, no earlier run's push counts.
     live_version: the version in production, 0 for none.
+    start_version: the version that the run goes on from, 0 for none: the live one, unless it learned what is condemned.
     overrides: spans that a person accepted, as DataGate takes them.
     asked_at_seconds: now, where the gate asks how fresh the data is; else 0, so that caches hold.
     """
@@ -34,6 +37,7 @@ class Snapshot:
     plan: str
     registry_id: str
     live_version: int
+    start_version: int
     overrides: str
     asked_at_seconds: int
 
@@ -58,7 +62,7 @@ def take_snapshot(
 
     Raises:
       DataError: no span has files, or not the one asked for, or the catalog or the users have none.
-      NothingNew: production has learned all there is.
+      NothingNew: production has learned all there is, or the newest span is condemned.
     """
     if span == NEWEST_SPAN:
         spans = existing_spans(data_root, contract)
@@ -68,15 +72,18 @@ def take_snapshot(
     registry = Registry(registry_url)
     try:
         registry_id, live, ledger = registry.identity(), registry.live(), registry.spans()
+        bad, versions = condemned(registry.span_records()), registry.versions()
     finally:
         registry.close()
+    start = start_of(versions, bad)
     plan = make_plan(
         data_root,
         contract,
         replace(examples, window_spans=window_spans) if window_spans else examples,
         span,
-        learned=learned_by(live),
+        learned=learned_by(start),
         quarantined={r.span: r.verdict.get("fingerprint", "") for r in ledger if r.state == "quarantined"},
+        condemned={one.span: {o.fingerprint: str(o) for o in bad if o.span == one.span} for one in bad},
     )
     return Snapshot(
         data_root=data_root,
@@ -84,6 +91,7 @@ def take_snapshot(
         plan=plan.to_json(),
         registry_id=registry_id,
         live_version=live.version if live else 0,
+        start_version=start.version if start else 0,
         overrides=json.dumps({str(r.span): r.verdict["override"] for r in ledger if _is_accepted(r, plan)}),
         asked_at_seconds=int(now()) if gate.max_staleness_hours.strictest is not None else 0,
     )
@@ -95,9 +103,9 @@ def _is_accepted(record: SpanRecord, plan: ReadPlan) -> bool:
     return record.span in plan.learn and is_same and "override" in record.verdict
 
 
-def learned_by(live: Version | None) -> Learned:
-    """What the version in production has learned, by its manifest; nothing before the first push."""
-    lineage = live.manifest.get("lineage") if live else None
+def learned_by(start: Version | None) -> Learned:
+    """What a version has learned, by its manifest; nothing without one."""
+    lineage = start.manifest.get("lineage") if start else None
     if not lineage:
         return Learned()
     return Learned(

@@ -8,7 +8,8 @@
 States of a version: `pushing` → `live` → `retired` (superseded) or `withdrawn` (rolled back); a rollback
 takes the newest retired version back to `live`. The database itself refuses a second live version (a partial
 unique index), and writers take turns, so that what a write was decided on is still true when it is written.
-Of spans it is a ledger: `pending` → `learned`, or `quarantined`, which a person may override to `pending`.
+Of spans it is a ledger: `pending` → `learned`, or `quarantined`, which a person may override to `pending`. A person
+may also find one bad that was learned: `condemned`; what follows from that is in serving/lineage.py.
 Only the registry's modules know SQL; they import no TensorFlow, so commands built on them answer at once.
 
 The store is a SQLite file, or on a cluster PostgreSQL: `postgresql+psycopg2://user:password@host:5432/database`.
@@ -32,7 +33,8 @@ from serving.registry_database import BUSY_TIMEOUT_SECONDS, connect, explain
 from serving.registry_records import AuditLine, SpanRecord, Version
 from serving.registry_tables import AUDIT, IDENTITY, SPANS, VERSIONS
 
-SPAN_STATES = ("learned", "pending", "quarantined")
+SPAN_STATES = ("condemned", "learned", "pending", "quarantined")
+MAY_BE_OVERRIDDEN = ("condemned", "quarantined")
 
 
 @dataclass
@@ -178,19 +180,35 @@ class Registry:
             self._record_span(tx, span, state, verdict, run)
 
     def override_span(self, span: int, who: str, why: str) -> None:
-        """Accepts a quarantined span: it is pending again, and its verdict says who accepted it and why.
+        """Accepts a quarantined or condemned span: it is pending again, and its verdict says who accepted it and why.
 
-        Raises RegistryError, naming its state, when the span is not quarantined.
+        Raises RegistryError, naming its state, when the span is neither.
         """
         with self._transaction(write=True) as tx:
-            last = tx.execute(sa.select(SPANS).where(SPANS.c.span == span).order_by(SPANS.c.id.desc()).limit(1)).first()
-            if last is None or last.state != "quarantined":
+            last = _last_record(tx, span)
+            if last is None or last.state not in MAY_BE_OVERRIDDEN:
                 state = f"it is {last.state}" if last else "no run has judged it yet"
                 raise RegistryError(
-                    f"span {span} needs no override: {state}; only a quarantined span can be accepted (evergreen spans)"
+                    f"span {span} needs no override: {state}; only a quarantined span can be accepted, or a condemned "
+                    "one (evergreen spans)"
                 )
-            verdict = {**last.verdict, "override": {"who": who, "why": why}}
-            self._record_span(tx, span, "pending", verdict, last.run)
+            verdict = {name: told for name, told in last.verdict.items() if name != "condemned"}
+            self._record_span(tx, span, "pending", {**verdict, "override": {"who": who, "why": why}}, last.run)
+
+    def condemn_span(self, span: int, who: str, why: str) -> None:
+        """Marks a span bad, as its files were when it was judged last; an earlier override of it ends.
+
+        Raises RegistryError when no run has judged it, or it is condemned already.
+        """
+        with self._transaction(write=True) as tx:
+            last = _last_record(tx, span)
+            if last is None:
+                raise RegistryError(f"span {span} cannot be condemned: no run has judged it yet (evergreen spans)")
+            if last.state == "condemned":
+                told = last.verdict["condemned"]
+                raise RegistryError(f"span {span} is condemned already, by {told['who']}: {told['why']}")
+            verdict = {name: told for name, told in last.verdict.items() if name != "override"}
+            self._record_span(tx, span, "condemned", {**verdict, "condemned": {"who": who, "why": why}}, last.run)
 
     def spans(self) -> list[SpanRecord]:
         """The last record of every span, oldest span first."""
@@ -272,6 +290,10 @@ def _newest_retired(tx: sa.Connection) -> Version | None:
     retired = sa.select(VERSIONS).where(VERSIONS.c.state == "retired")
     row = tx.execute(retired.order_by(VERSIONS.c.version.desc()).limit(1)).one_or_none()
     return _version(row) if row else None
+
+
+def _last_record(tx: sa.Connection, span: int) -> Any:
+    return tx.execute(sa.select(SPANS).where(SPANS.c.span == span).order_by(SPANS.c.id.desc()).limit(1)).first()
 
 
 def _set_state(tx: sa.Connection, version: int, state: str) -> None:

@@ -102,7 +102,8 @@ def rollback(
 ) -> tuple[Version, Version]:
     """Goes back to the newest retired version: (the withdrawn version, the live one).
 
-    Spans that only the withdrawn version had learned are pending again: the next run learns them anew.
+    Spans that only the withdrawn version had learned are pending again, unless they are condemned: the next run learns
+    them anew.
 
     Files first, registry second. Killed in between, the bad version is out of service already and the
     registry still calls it live; the same command run again finds the files moved, and only completes the
@@ -131,7 +132,8 @@ def rollback(
         )
     moved = withdraw_files(base_path, bad.version, withdrawn_path)
     live = registry.withdraw(bad.version, who, why, uri=str(moved))
-    for span in sorted(set(bad.manifest.get("spans", ())) - set(live.manifest.get("spans", ()))):
+    condemned = {record.span for record in registry.spans() if record.state == "condemned"}
+    for span in sorted(set(bad.manifest.get("spans", ())) - set(live.manifest.get("spans", ())) - condemned):
         reason = f"version {bad.version}, which had learned it, was rolled back: {why}"
         registry.record_span(span, "pending", {"reasons": [reason]}, run=str(moved))
     return registry.get(bad.version), live

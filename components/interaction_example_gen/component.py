@@ -50,7 +50,7 @@ def InteractionExampleGen(
             config=parse_config(config),
             plan=parse_plan(plan),
             learned_until_seconds=live["learned_until_seconds"],
-            state_uri=f"{production.uri}/state" if live["version"] else None,
+            state_uri=f"{production.uri}/state" if live["start_version"] else None,
             examples_uri=examples.uri,
             catalog_uri=catalog.uri,
             users_uri=users.uri,

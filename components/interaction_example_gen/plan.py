@@ -1,7 +1,7 @@
 """Which spans a run learns, and where the history before them comes from: decided once, before anything is read.
 
     what production learned ─┐
-    spans quarantined ───────┼─▶ plan ─▶ learn: spans read and learned
+    spans refused ───────────┼─▶ plan ─▶ learn: spans read and learned
     files of the window ─────┘          history: spans read again, for histories only
                                         from_state: spans whose last interactions the user state holds
 
@@ -87,6 +87,7 @@ def make_plan(
     *,
     learned: Learned | None = None,
     quarantined: Mapping[int, str] | None = None,
+    condemned: Mapping[int, Mapping[str, str]] | None = None,
 ) -> ReadPlan:
     """The plan of a run for `span`, the newest span it reads.
 
@@ -94,10 +95,12 @@ def make_plan(
       learned: of what is in production; None before the first push.
       quarantined: spans to leave out, with the fingerprints of the files that the gate refused; what was corrected
         since is read. `span` itself is read all the same: the gate judges it anew.
+      condemned: spans that a person found bad after they were learned: the fingerprints of their files then ('' for
+        any), and who said so and why, in words. They are left out until they are corrected.
 
     Raises:
       DataError: `span`, the catalog or the users have no file.
-      NothingNew: production has learned all of the window.
+      NothingNew: production has learned all of the window, or `span` is condemned.
     """
     window = window_of(span, config.window_spans)
     files: dict[int, list[SourceFile]] = {}
@@ -108,6 +111,15 @@ def make_plan(
     refused = quarantined or {}
     prints = {number: fingerprint(found) for number, found in files.items()}
     for number in [n for n, seen in prints.items() if n != span and refused.get(n) == seen]:
+        del files[number], prints[number]
+    for number, said in (condemned or {}).items():
+        if number not in prints or not (sentence := said.get(prints[number]) or said.get("")):
+            continue
+        if number == span:
+            raise NothingNew(
+                f"{sentence}; its files are as they were. Correct them, or wait for the next span; what learned it can "
+                "be taken out of service: evergreen rollback"
+            )
         del files[number], prints[number]
     learned = learned or Learned()
     known = {number for number, seen in learned.spans.items() if prints.get(number) == seen}

@@ -21,9 +21,10 @@ def ProductionModel(
     releases_path: Parameter[str],
     registry_id: Parameter[str],
     live_version: Parameter[int],
+    start_version: Parameter[int],
     code_version: Parameter[str],
 ) -> None:
-    """Copies what is in production, after it has cleared up what a killed push left.
+    """Copies what is in production and what the run goes on from, after it has cleared up what a killed push left.
 
     Args:
         production: what is live, or `{"version": null, …}` before the first push.
@@ -33,11 +34,13 @@ def ProductionModel(
         registry_id: not read: a new registry runs anew what an old one's run left in the cache.
         live_version: what was live when the run was compiled, 0 for nothing. A parameter, because TFX's cache
             sees parameters and not the registry.
+        start_version: what the run goes on from, 0 for nothing; for the same reason.
         code_version: of the packages. Not read: the first node carries it, so that changed code runs anew everywhere.
     """
     registry = Registry(registry_url)
     try:
-        found = look_up(registry, Path(serving_path), Path(releases_path), live_version, Path(production.uri))
+        places = (Path(serving_path), Path(releases_path))
+        found = look_up(registry, *places, live_version, start_version, Path(production.uri))
     finally:
         registry.close()
     production.set_int_custom_property("version", found.version or 0)

@@ -5,6 +5,7 @@ doorway stands in its place; `run_fn` and its `fn_args` are TFX's. They are also
 with that file `python -m trainer` does the same work elsewhere, on one machine or several.
 """
 
+import json
 from pathlib import Path
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -27,12 +28,13 @@ def Trainer(
     model_run: OutputArtifact[ModelRun],
     config: Parameter[str],
 ) -> None:
-    """Trains on transformed `examples` and `catalog`, warm-started from `production`. `config`: ModelConfig as JSON."""
+    """Trains on transformed `examples` and `catalog`, from where `production` says. `config`: ModelConfig as JSON."""
     from trainer.run import FN_ARGS, FnArgs, run_fn  # TensorFlow, only where the work is done
 
     def files(artifact: Examples, split: str) -> list[str]:
         return sorted(map(str, Path(artifact_utils.get_split_uri([artifact], split)).glob("*")))
 
+    began = json.loads((Path(production.uri) / "production.json").read_text())
     production_model = Path(production.uri) / "trainer" / "Format-Serving"
     fn_args = FnArgs(
         train_files=files(examples, "train"),
@@ -45,6 +47,8 @@ def Trainer(
             "catalog_files": files(catalog, "all"),
             "catalog_transform_output": catalog_transform_graph.uri,
             "production_model": str(production_model) if production_model.exists() else "",
+            "start_version": began["start_version"],
+            "start_because": began["start_because"],
         },
     )
     Path(model_run.uri).mkdir(parents=True, exist_ok=True)

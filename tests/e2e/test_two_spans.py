@@ -40,7 +40,8 @@ def test_the_first_span_is_pushed_without_a_baseline(story: Story) -> None:
     outcome = story.outcomes["first"]
     assert outcome.kind == "pushed", outcome
     assert outcome.title == f"Pushed as version {story.live['first'].version}"
-    assert story.production("first") == {"version": None, "learned_until_seconds": 0, "spans": []}
+    told = {"version": None, "start_version": None, "start_because": "", "learned_until_seconds": 0, "spans": []}
+    assert story.production("first") == told
     assert "warm start" not in " ".join(story.said["first"])
 
 
@@ -69,7 +70,10 @@ def test_the_second_span_stands_on_the_first(story: Story, planted) -> None:
     assert end - planted.span_seconds / 5 < told["learned_until_seconds"] < end
     evaluation = story.run("second").node("Evaluator").outputs["evaluation"].uri
     assert json.loads(Path(evaluation, "verdict.json").read_text())["baseline_version"] == before.version
-    assert "warm start: 30 items stayed, 0 came, 0 left" in story.said["second"]  # the catalog is the same
+    warm = f"warm start from version {before.version}: 30 items stayed, 0 came, 0 left"  # the catalog is the same
+    assert f"{warm}; the optimizer's state came along" in story.said["second"]
+    assert story.live["second"].manifest["warm_started_from"] == before.version
+    assert story.live["first"].manifest["warm_started_from"] is None
 
 
 def test_the_gate_stops_the_span_with_undeclared_types(story: Story) -> None:

@@ -183,7 +183,7 @@ class World:
         made = Cluster(self.path / name, spec)
         production = made.store / "production-model" / "production" / "production.json"
         production.parent.mkdir(parents=True)
-        production.write_text(json.dumps({"version": 0, "learned_until_seconds": 0, "spans": []}))
+        production.write_text(json.dumps({"start_version": None, "learned_until_seconds": 0}))
         return made
 
     def make_examples(self, cluster: Cluster) -> None:

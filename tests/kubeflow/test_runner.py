@@ -89,7 +89,14 @@ def test_it_is_the_graph_of_a_local_run_between_a_snapshot_and_a_report(
     config: PipelineConfig, spec: dict[str, Any], tasks: dict[str, Any]
 ) -> None:
     seen = Snapshot(
-        data_root="data", span=1, plan="{}", registry_id="r", live_version=0, overrides="{}", asked_at_seconds=0
+        data_root="data",
+        span=1,
+        plan="{}",
+        registry_id="r",
+        live_version=0,
+        start_version=0,
+        overrides="{}",
+        asked_at_seconds=0,
     )
     local = create_nodes(config, Destination("sqlite://", "/s", "/r"), seen, code_version="c")
     assert {kebab(node.id) for node in local} == set(tasks) - {"snapshot", "run-report"}
@@ -124,6 +131,7 @@ def test_a_value_that_is_handed_on_has_one_type_and_is_no_artifact(spec: dict[st
     assert made == {
         "span": "NUMBER_INTEGER",
         "live_version": "NUMBER_INTEGER",
+        "start_version": "NUMBER_INTEGER",
         "asked_at_seconds": "NUMBER_INTEGER",
         "plan": "STRING",
         "registry_id": "STRING",

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from components.data_gate.config import GateConfig
-from components.errors import DataError
+from components.errors import DataError, NothingNew
 from components.interaction_example_gen.contract import DataContract, ExamplesConfig, InteractionsContract
 from components.interaction_example_gen.plan import parse_plan
 from pipeline.snapshot import NEWEST_SPAN, Snapshot, take_snapshot
@@ -102,6 +102,48 @@ def test_a_quarantined_span_is_left_out_until_a_person_accepts_it(root: Path, co
     assert json.loads(seen.overrides) == {"3": {"who": "ada", "why": "a holiday"}}
     (root / "spans/3/log.csv").write_text("not what she saw")
     assert json.loads(snapshot(root, contract, window=10).overrides) == {}
+
+
+def test_a_condemned_span_is_left_out_and_the_run_goes_on_from_before_it(root: Path, contract: DataContract) -> None:
+    (root / "spans/13").mkdir()
+    (root / "spans/13/log.csv").write_text("x")
+    registry = Registry(f"sqlite:///{root}/registry.sqlite")
+    seen = parse_plan(snapshot(root, contract, window=20).plan)
+    for version, learned in ((7, (3,)), (8, (3, 12))):
+        lineage = {"learned": {str(s): seen.fingerprints[s] for s in learned}, "in_state": learned}
+        registry.begin_push(version, "there", {"lineage": lineage | {"reads_as": seen.reads_as}}, {}, {})
+        registry.finish_push(version, "test", "better")
+    registry.record_span(12, "learned", {"fingerprint": seen.fingerprints[12]}, "run")
+    usual = snapshot(root, contract, window=20)
+    assert (usual.start_version, parse_plan(usual.plan).learn) == (8, (13,))
+
+    registry.condemn_span(12, "ada", "a crawler")
+    then = snapshot(root, contract, window=20)
+    plan = parse_plan(then.plan)
+    assert (then.live_version, then.start_version) == (8, 7)
+    assert (plan.learn, plan.history, plan.from_state) == ((13,), (), (3,))
+    assert plan.learned.keys() == {3, 13}  # so what is pushed from it has no stain
+    with pytest.raises(NothingNew, match=r"span 12, condemned by ada: a crawler; its files are as they were\. Correct"):
+        snapshot(root, contract, span=12, window=20)
+
+    (root / "spans/12/log.csv").write_text("corrected")
+    plan = parse_plan(snapshot(root, contract, window=20).plan)
+    assert (plan.learn, plan.from_state) == ((12, 13), (3,))
+    registry.override_span(12, "ada", "it was no crawler")
+    assert snapshot(root, contract, window=20).start_version == 8
+
+
+def test_where_all_that_is_known_is_condemned_a_run_begins_from_nothing(root: Path, contract: DataContract) -> None:
+    registry = Registry(f"sqlite:///{root}/registry.sqlite")
+    seen = parse_plan(snapshot(root, contract, window=20).plan)
+    lineage = {"learned": {"3": seen.fingerprints[3]}, "in_state": [3], "reads_as": seen.reads_as}
+    registry.begin_push(7, "there", {"lineage": lineage}, {}, {})
+    registry.finish_push(7, "test", "better")
+    registry.record_span(3, "learned", {"fingerprint": seen.fingerprints[3]}, "run")
+    registry.condemn_span(3, "ada", "a crawler")
+    then = snapshot(root, contract, window=20)
+    assert (then.live_version, then.start_version) == (7, 0)
+    assert (parse_plan(then.plan).learn, parse_plan(then.plan).from_state) == ((12,), ())
 
 
 def test_the_time_is_told_only_where_freshness_is_asked(root: Path, contract: DataContract) -> None:

@@ -142,7 +142,7 @@ def test_the_last_record_of_a_span_wins_and_every_record_is_kept(registry: Regis
         (1, "learned"),
         (2, "quarantined"),
     ]
-    with pytest.raises(RegistryError, match="'lost'; known: learned, pending, quarantined"):
+    with pytest.raises(RegistryError, match="'lost'; known: condemned, learned, pending, quarantined"):
         registry.record_span(3, "lost", {}, "run-3")
 
 
@@ -195,6 +195,31 @@ def test_an_override_lasts_as_long_as_records_say_so(registry: Registry) -> None
     assert overrides(registry) == {5: override}
     registry.record_span(5, "quarantined", {}, "run-3")
     assert overrides(registry) == {}
+
+
+def test_a_condemned_span_says_who_and_why_and_keeps_which_files_were_judged(registry: Registry) -> None:
+    registry.record_span(5, "quarantined", {"fingerprint": "8c1f", "reasons": ["too few rows"]}, "run-1")
+    registry.override_span(5, "bob", "a holiday")
+    registry.condemn_span(5, "ann", "a crawler")
+    last = registry.spans()[0]
+    said = {"fingerprint": "8c1f", "reasons": ["too few rows"], "condemned": {"who": "ann", "why": "a crawler"}}
+    assert (last.state, last.run, last.verdict) == ("condemned", "run-1", said)
+    registry.override_span(5, "cai", "it was no crawler")
+    last = registry.spans()[0]
+    said = {"fingerprint": "8c1f", "reasons": ["too few rows"], "override": {"who": "cai", "why": "it was no crawler"}}
+    assert (last.state, last.verdict) == ("pending", said)
+
+
+def test_what_nobody_judged_or_is_condemned_already_is_not_condemned(registry: Registry) -> None:
+    registry.record_span(5, "learned", {}, "run-1")
+    registry.condemn_span(5, "ann", "a crawler")
+    with pytest.raises(RegistryError, match="span 5 is condemned already, by ann: a crawler"):
+        registry.condemn_span(5, "bob", "x")
+    with pytest.raises(
+        RegistryError, match=r"span 6 cannot be condemned: no run has judged it yet \(evergreen spans\)"
+    ):
+        registry.condemn_span(6, "bob", "x")
+    assert len(registry.span_records()) == 2
 
 
 def test_only_a_quarantined_span_can_be_overridden(registry: Registry) -> None:

@@ -133,6 +133,18 @@ def test_spans_that_only_the_withdrawn_version_learned_are_pending_again(
     assert {record.span: record.state for record in registry.spans()} == {1: "learned", 2: "pending"}
 
 
+def test_a_condemned_span_is_not_pending_again_after_a_rollback(
+    push: Callable[..., Registry], base_path: Path, withdrawn_path: Path
+) -> None:
+    registry = push(10, spans=[1])
+    push(11, spans=[1, 2, 3])
+    for span in (1, 2, 3):
+        registry.record_span(span, "learned", {}, run="r")
+    registry.condemn_span(2, "ann", "a crawler")
+    rollback(registry, base_path, withdrawn_path, "bob", "it learned from a crawler")
+    assert {record.span: record.state for record in registry.spans()} == {1: "learned", 2: "condemned", 3: "pending"}
+
+
 class KilledError(BaseException):
     """Stands for SIGKILL: nothing after it runs."""
 
