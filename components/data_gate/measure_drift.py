@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING
 
 from components.data_gate.config import GateConfig
 from components.data_gate.evidence import Distance, Drift
-from trainer.features import IS_TARGET_KEY, ITEM_ID_KEY, ITEM_IDS_KEY, TIMESTAMPS_KEY, USER_ID_KEY, WEIGHTS_KEY
+from trainer.features import (
+    IS_TARGET_KEY,
+    ITEM_ID_KEY,
+    ITEM_IDS_KEY,
+    TIMESTAMPS_KEY,
+    USER_ID_KEY,
+    USER_KEY,
+    WEIGHTS_KEY,
+)
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
     from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
-NEW_IN_EVERY_SPAN = {USER_ID_KEY, ITEM_ID_KEY, ITEM_IDS_KEY, TIMESTAMPS_KEY, IS_TARGET_KEY, WEIGHTS_KEY}
+NEW_IN_EVERY_SPAN = {USER_ID_KEY, USER_KEY, ITEM_ID_KEY, ITEM_IDS_KEY, TIMESTAMPS_KEY, IS_TARGET_KEY, WEIGHTS_KEY}
 
 
 def measure_drift(

@@ -92,7 +92,7 @@ def build(pipeline: beam.Pipeline, request: Request) -> dict[str, Any]:
         | "MergeAndWrite" >> _step(steps.write_shard, inputs, cut, beam.pvalue.AsList(items))
     )
     _, _, catalog_report = _outputs(
-        items | "WriteCatalog" >> _step(steps.write_catalog, inputs, beam.pvalue.AsList(popularity))
+        items | "WriteCatalog" >> _step(steps.write_catalog, inputs, cut, beam.pvalue.AsList(popularity))
     )
     _ = (
         (dealt_report, items_report, examples_report, catalog_report)

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from components.interaction_example_gen.span_pattern import SpanPattern
-from trainer.features import POPULARITY_KEY, STRICT, TITLE_KEY, Feature, Features
+from trainer.features import POPULARITY_KEY, STRICT, TITLE_KEY, USER_KEY, Feature, Features
 
 TimestampUnit = Literal["seconds", "milliseconds", "microseconds", "iso8601"]
 Role = Literal["positive", "negative", "ignored"]
@@ -59,6 +59,7 @@ class InteractionsContract:
     context: tuple[Feature, ...] = ()
     deduplicate_by: tuple[str, ...] = ()  # columns; a user's later rows of a span that repeat them are duplicates
     drop: tuple[Drop, ...] = ()
+    learn_user_ids: bool = False  # an embedding per user, beside what the history says
     max_events_per_hour: int | None = Field(default=None, ge=1)  # a user with more is a robot: its span is left out
 
     def __post_init__(self) -> None:
@@ -171,8 +172,9 @@ class DataContract:
 
     def features(self) -> Features:
         """The same declarations as the trainer sees them."""
+        who = (Feature(name=USER_KEY),) if self.interactions.learn_user_ids else ()
         return Features(
-            user=self.users.features if self.users else (),
+            user=who + (self.users.features if self.users else ()),
             item=self.items.features,
             context=self.interactions.context,
             interaction_types=self.interactions.weights,
@@ -188,6 +190,9 @@ class ExamplesConfig:
     max_history: int = Field(default=50, ge=1)  # interactions a model may look back on
     targets: Literal["new", "window"] = "new"  # learn what production has not learned, or the whole window again
     half_life_days: float | None = Field(default=None, gt=0)  # a target's weight halves with it; None: all weigh 1
+    replay_fraction: float = Field(default=0.0, ge=0, le=1)  # of the learned interactions in the state, once more
+    min_interactions: int = Field(default=0, ge=0)  # held of an item, for the model to know it; 0: all of the catalog
+    evict_after_days: float | None = Field(default=None, gt=0)  # an item untouched for so long is left out; None: none
     num_shards: int | None = Field(default=None, ge=1)  # files per split; None: by the size of the newest span
 
 

@@ -45,10 +45,14 @@ class _Wanted:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The table, and how many rows of changes could not be read and were left out."""
+    """The table, and how many rows of changes could not be read and were left out.
+
+    listed_seconds: of items with times, the time of the first row of each [M].
+    """
 
     table: pa.Table
     skipped: int = 0
+    listed_seconds: pa.ChunkedArray | None = None
 
 
 def load_items(files: list[SourceFile], contract: DataContract, cut: int) -> Loaded:
@@ -72,8 +76,10 @@ def load_items(files: list[SourceFile], contract: DataContract, cut: int) -> Loa
         drop=items.drop,
     )
     loaded = _load(files, wanted)
-    table = loaded.table.drop([TIME]) if items.timestamp is None else _as_of(loaded.table, cut)
-    return replace(loaded, table=table)
+    if items.timestamp is None:
+        return replace(loaded, table=loaded.table.drop([TIME]))
+    listed = loaded.table[TIME].take(pa.array(_begins(loaded.table)))
+    return replace(loaded, table=_as_of(loaded.table, cut), listed_seconds=listed)
 
 
 def load_users(files: list[SourceFile], contract: DataContract) -> Loaded:
@@ -176,11 +182,10 @@ def _table(
 
 def _as_of(table: pa.Table, cut: int) -> pa.Table:
     """Rows [R] by id and time → one row per id; each value the newest that is there before `cut`, else the oldest."""
-    ids = pc.dictionary_encode(table[ITEM_ID_KEY].combine_chunks())
-    begins = np.flatnonzero(np.diff(ids.indices.to_numpy(), prepend=-1))
+    begins = _begins(table)
     place, size = np.arange(len(table)), len(table)
     known = table[TIME].to_numpy() < cut
-    columns = {ITEM_ID_KEY: ids.dictionary}
+    columns = {ITEM_ID_KEY: table[ITEM_ID_KEY].combine_chunks().take(pa.array(begins))}
     for name in table.column_names:
         if name in (ITEM_ID_KEY, TIME):
             continue
@@ -191,6 +196,12 @@ def _as_of(table: pa.Table, cut: int) -> pa.Table:
         chosen = np.where(newest >= 0, newest, np.where(oldest < size, oldest, begins))
         columns[name] = lists.take(pa.array(chosen))
     return pa.table(columns)
+
+
+def _begins(table: pa.Table) -> np.ndarray:
+    """The first row of each item, of rows by id."""
+    ids = pc.dictionary_encode(table[ITEM_ID_KEY].combine_chunks())
+    return np.flatnonzero(np.diff(ids.indices.to_numpy(), prepend=-1))
 
 
 def _refuse_repeated(ids: pa.ChunkedArray, places: list[str], noun: str) -> None:

@@ -21,7 +21,7 @@ def deal(table: pa.Table, num_shards: int, key: str = "user_id") -> Iterator[tup
     """
     table = table.combine_chunks()
     ids = _dictionary(table[key])
-    shard_of = _hash(ids.dictionary) % num_shards
+    shard_of = hashed(ids.dictionary) % num_shards
     shards = shard_of.astype(np.min_scalar_type(num_shards))[ids.indices.to_numpy()]
     order = np.argsort(shards, kind="stable")
     table = table.take(pa.array(order)) if num_shards > 1 else table
@@ -55,7 +55,8 @@ def _each_number(table: pa.Table, change: Callable[[np.ndarray], np.ndarray]) ->
     return table
 
 
-def _hash(values: pa.Array) -> np.ndarray:
+def hashed(values: pa.Array) -> np.ndarray:
+    """Strings [V] → uint64 [V], the same in every process."""
     return pd.util.hash_array(values.to_numpy(zero_copy_only=False), categorize=False)
 
 

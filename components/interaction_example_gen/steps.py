@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.errors import DataError
+from components.interaction_example_gen.admit import is_rare, is_unseen, seen_of
 from components.interaction_example_gen.clean import clean, columns_of
 from components.interaction_example_gen.contract import DataContract, ExamplesConfig
 from components.interaction_example_gen.files import SourceFile
@@ -31,6 +32,7 @@ from components.interaction_example_gen.write import one_each, sequence_batches,
 from trainer.features import ITEM_ID_KEY, POPULARITY_KEY, USER_ID_KEY
 
 LOG, STATE, USERS = "log", "state", "users"
+LISTED = "listed_seconds"  # since when the catalog has an item: a column on the way to `write_catalog`
 
 Dealt = tuple[int, tuple[str, bytes]]  # shard, (LOG or USERS, its rows packed)
 Times = dict[int, tuple[np.ndarray, np.ndarray]]  # span → its distinct timestamps, ascending, and how often each
@@ -73,7 +75,8 @@ def _errors_reported(step: Callable[..., Iterator[Any]]) -> Callable[..., Iterat
 def load_catalog(files: list[SourceFile], inputs: Inputs, cut: int | None) -> Iterator[pa.Table | Report]:
     """The catalog's files → one table, as of the eval cut."""
     loaded = load_items(files, inputs.contract, 0 if cut is None else cut)
-    yield loaded.table
+    listed = loaded.listed_seconds
+    yield loaded.table if listed is None else loaded.table.append_column(LISTED, listed)
     report = Report()
     report.totals.update(items=len(loaded.table), catalog_rows_skipped=loaded.skipped)
     yield report
@@ -170,33 +173,50 @@ def write_shard(
         return
     users = parts[USERS][0] if parts[USERS] else _no_users(inputs.contract)
     report = Report()
-    context = inputs.contract.interactions.context
+    context, with_user = inputs.contract.interactions.context, inputs.contract.interactions.learn_user_ids
     for name, (sequences, weights) in examples_of(log, merged.is_new, inputs, cut).items():
         path = split_path(inputs.examples_uri, name, shard, num_shards)
-        batches = sequence_batches(log, sequences, users, context, with_targets=True, weights=weights)
+        batches = sequence_batches(
+            log, sequences, users, context, with_targets=True, with_user=with_user, weights=weights
+        )
         if len(sequences):
             write_records(path, batches)
         report.totals[f"{name}_examples"] = len(sequences)
-        report.totals[f"{name}_targets"] = int(sequences.is_target.sum())
+        targets = sequences.rows[sequences.is_target]
+        replayed = ~merged.is_new[targets] & (log.timestamp[targets] < inputs.learned_until_seconds)
+        report.totals[f"{name}_replayed"] = int(replayed.sum())
+        report.totals[f"{name}_targets"] = len(targets) - int(replayed.sum())
     yield report
     newest = newest_sequences(log.starts, max_history)
     path = split_path(inputs.users_uri, "all", shard, num_shards)
-    write_records(path, sequence_batches(log, newest, users, (), with_targets=False))
+    write_records(path, sequence_batches(log, newest, users, (), with_targets=False, with_user=with_user))
     yield popularity_of(log, inputs.contract.interactions.positive_types, cut)
 
 
-def write_catalog(catalog: pa.Table, inputs: Inputs, popularity: list[pa.Table]) -> Iterator[Report]:
-    """One example per item, with its popularity: positive interactions before the cut, time-decayed."""
-    ids = catalog[ITEM_ID_KEY].combine_chunks()
-    total = np.zeros(len(ids))
-    for part in sorted(popularity, key=lambda part: part["item_id"][0].as_py() if len(part) else ""):
-        total[pc.index_in(part["item_id"], value_set=ids).to_numpy()] += part["weight"].to_numpy()
+@_errors_reported
+def write_catalog(catalog: pa.Table, inputs: Inputs, cut: int | None, popularity: list[pa.Table]) -> Iterator[Report]:
+    """One example per admitted item, with its popularity: positive interactions before the cut, time-decayed."""
+    ids, config = catalog[ITEM_ID_KEY].combine_chunks(), inputs.config
+    seen = seen_of(ids, popularity)
+    listed = catalog[LISTED].to_numpy() if LISTED in catalog.column_names else None
+    rare = is_rare(seen, config.min_interactions)
+    unseen = is_unseen(seen, listed, cut or 0, config.evict_after_days) & ~rare
+    admitted = ~rare & ~unseen
+    report = Report()
+    report.totals.update(items_admitted=int(admitted.sum()), items_rare=int(rare.sum()), items_unseen=int(unseen.sum()))
+    yield report
+    if len(ids) and popularity and not admitted.any():
+        raise DataError(
+            f"no item is left for the model: of {len(ids)} {report.totals['items_rare']} have fewer than "
+            f"{config.min_interactions} interactions, and {report.totals['items_unseen']} were not seen for "
+            f"{config.evict_after_days} days; lower examples.min_interactions, or raise examples.evict_after_days"
+        )
     columns = {ITEM_ID_KEY: one_each(ids.cast(pa.binary()))}
-    columns |= {name: catalog[name].combine_chunks() for name in catalog.column_names if name != ITEM_ID_KEY}
-    columns[POPULARITY_KEY] = one_each(pa.array(total, type=pa.float32()))
-    batches = pa.table(columns).to_batches(max_chunksize=10_000)
+    others = [name for name in catalog.column_names if name not in (ITEM_ID_KEY, LISTED)]
+    columns |= {name: catalog[name].combine_chunks() for name in others}
+    columns[POPULARITY_KEY] = one_each(pa.array(seen.weight, type=pa.float32()))
+    batches = pa.table(columns).filter(pa.array(admitted)).to_batches(max_chunksize=10_000)
     write_records(split_path(inputs.catalog_uri, "all", 0, 1), batches)
-    yield Report()
 
 
 def _no_users(contract: DataContract) -> pa.Table | None:

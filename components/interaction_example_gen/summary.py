@@ -65,11 +65,16 @@ def summarize(
                 "users_learned",
                 "users_new",
                 "items",
+                "items_admitted",
+                "items_rare",
+                "items_unseen",
                 "catalog_rows_skipped",
                 "rows_whose_user_is_an_item",
             )
         },
-        **{name: report.totals[name] for name in ("train_examples", "train_targets", "eval_examples")},
+        **{
+            name: report.totals[name] for name in ("train_examples", "train_targets", "train_replayed", "eval_examples")
+        },
         "errors": report.errors,
     }
 

@@ -17,6 +17,7 @@ from trainer.features import (
     ITEM_IDS_KEY,
     TIMESTAMPS_KEY,
     USER_ID_KEY,
+    USER_KEY,
     WEIGHTS_KEY,
     Feature,
 )
@@ -53,9 +54,12 @@ def sequence_batches(
     context: tuple[Feature, ...],
     *,
     with_targets: bool,
+    with_user: bool,
     weights: np.ndarray | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Examples [E] as batches, laid out as trainer.features says; `with_targets` adds `is_target`.
+    """Examples [E] as batches, laid out as trainer.features says.
+
+    `with_targets` adds `is_target`, `with_user` the id as a feature.
 
     users: rows by id and time (load.load_users); an example has the newest before its first target, empty lists when
       there is none. weights: of the log's rows [N], or None for examples without.
@@ -81,6 +85,8 @@ def sequence_batches(
         if weights is not None:
             lists[WEIGHTS_KEY] = pa.array(weights[rows], type=pa.float32())
         columns = {USER_ID_KEY: one_each(ids.take(pa.array(user)))}
+        if with_user:
+            columns[USER_KEY] = columns[USER_ID_KEY]
         if users is not None:
             columns |= _user_features(users, log.users.take(pa.array(user)), as_of[start:end])
         columns |= {key: pa.ListArray.from_arrays(offsets, values) for key, values in lists.items()}

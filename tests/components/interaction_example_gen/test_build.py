@@ -73,6 +73,19 @@ def test_the_examples(reference: tuple[Path, dict[str, Any]]) -> None:
     assert users == {"u1": (["e4", "e1"], [30.0]), "u2": (["e2", "e3"], []), "u3": (["e1"], [])}
 
 
+def test_a_user_id_is_a_feature_where_the_contract_says_so(
+    reference: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    data = contract(learn_user_ids=True)
+    assert [feature.name for feature in data.features().user] == ["user", "age", "city"]
+    run(write_data(tmp_path / "data"), tmp_path / "out", data=data)
+    for split in (*SPLITS, "users/Split-all"):
+        named = read(tmp_path / "out", split)
+        if "catalog" not in split:
+            assert [example.pop("user") for example in named] == [example["user_id"] for example in named]
+        assert named == read(reference[0], split)
+
+
 def test_the_catalog(reference: tuple[Path, dict[str, Any]]) -> None:
     items = {e["item_id"][0]: e for e in read(reference[0], "catalog/Split-all")}
     assert items["e5"] == {

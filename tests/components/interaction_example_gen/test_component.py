@@ -23,7 +23,7 @@ def execute(root: Path, out: Path) -> dict[str, Artifact]:
     production = Production()
     production.uri = str(out / "production")
     (out / "production").mkdir()
-    (out / "production/production.json").write_text('{"version": null, "learned_until_seconds": 0, "spans": []}')
+    (out / "production/production.json").write_text('{"start_version": null, "learned_until_seconds": 0}')
     outputs: dict[str, Artifact] = {"state": UserState()}
     outputs["state"].uri = str(out / "state")
     for name in ("examples", "catalog", "users"):

@@ -103,6 +103,8 @@ class Ran:
     examples: dict[str, list[list[tuple[Any, ...]]]]
     state: list[tuple[Any, ...]]
     cut: int
+    replayed: Counter[Any]  # targets of `train` that were learned before, and the others
+    learned: Counter[Any]
 
 
 def rows_of(log: Any) -> list[tuple[Any, ...]]:
@@ -115,24 +117,37 @@ def ran(tables: list[pa.Table], told: Told, newest: pa.Table, state_path: Path) 
     times = np.unique(newest["timestamp"].to_numpy(), return_counts=True)
     cut = max(eval_cut(*times, 0.3), told.learned_until_seconds)
     merged = merge(gather(tables), told, ITEMS)
-    examples = {}
+    examples, replayed, learned = {}, Counter(), Counter()
     for name, (sequences, _) in examples_of(merged.log, merged.is_new, told, cut).items():
         rows = [row[:4] for row in rows_of(merged.log)]
         pairs = [(rows[row], bool(target)) for row, target in zip(sequences.rows, sequences.is_target, strict=True)]
+        for row in sequences.rows[sequences.is_target] if name == "train" else ():
+            is_old = not merged.is_new[row] and merged.log.timestamp[row] < told.learned_until_seconds
+            (replayed if is_old else learned)[rows[row]] += 1
         examples[name] = [pairs[a:b] for a, b in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True)]
     kept = merged.all_rows.take(recent(merged.all_rows, cut, told.config.max_history))
     write_state(str(state_path), kept)
-    return Ran(merged, examples, rows_of(kept), cut)
+    return Ran(merged, examples, rows_of(kept), cut, replayed, learned)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, phases=NO_SHRINKING)
-@example(SENT_AGAIN, [], [(0, 2)], 2, 5, [True] * 5)
-@given(ROWS, LATE, AGAIN, st.integers(1, 4), st.integers(2, 5), st.lists(st.booleans(), min_size=5, max_size=5))
-def test_the_state_and_the_window_give_the_same(rows, late, again, max_history, window, pushes):
+@example(SENT_AGAIN, [], [(0, 2)], 2, 5, [True] * 5, 0.0)
+@example(SENT_AGAIN, [], [(0, 2)], 2, 5, [True] * 5, 1.0)
+@given(
+    ROWS,
+    LATE,
+    AGAIN,
+    st.integers(1, 4),
+    st.integers(2, 5),
+    st.lists(st.booleans(), min_size=5, max_size=5),
+    st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_the_state_and_the_window_give_the_same(rows, late, again, max_history, window, pushes, replay):
     sent_again = {(min(4, rows[place % len(rows)][0] + later), *rows[place % len(rows)][1:]) for place, later in again}
     rows = sorted({*rows, *sent_again, *(row for row in late if row[2] < 10 * row[0] + 10)})
     spans = sorted({row[0] for row in rows})
-    config = ExamplesConfig(max_history=max_history, window_spans=window)
+    config = ExamplesConfig(max_history=max_history, window_spans=window, replay_fraction=replay)
+    without_replay = dataclasses.replace(config, replay_fraction=0.0)
     learned: list[int] = []
     learned_until, state = 0, None
     targets: Counter[Any] = Counter()
@@ -144,6 +159,16 @@ def test_the_state_and_the_window_give_the_same(rows, late, again, max_history, 
             tables = {s: table_of(rows, s) for s in in_window}
             told = Told(CONTRACT, config, plan_of(span, window, learn, past, []), learned_until, list("01234"))
             rebuilt = ran(list(tables.values()), told, tables[span], folder / "rebuilt.parquet")
+            if replay:
+                plainly = dataclasses.replace(told, config=without_replay)
+                plain = ran(list(tables.values()), plainly, tables[span], folder / "plain.parquet")
+                assert rebuilt.learned == plain.learned  # what is new is learned as it would be without a replay
+                assert not plain.replayed
+            seen = zip(rows_of(rebuilt.merged.log), rebuilt.merged.is_new, strict=True)
+            old = Counter(row[:4] for row, is_new in seen if not is_new and row[1] < learned_until)
+            assert rebuilt.replayed <= old
+            assert replay < 1 or rebuilt.replayed == old
+            assert not all(pushes) or rebuilt.replayed.keys() <= targets.keys()  # nothing is replayed unlearned
             if state is not None:
                 plan = plan_of(span, window, learn, [], past)
                 (folder / "live.parquet").write_bytes(state)
@@ -156,7 +181,7 @@ def test_the_state_and_the_window_give_the_same(rows, late, again, max_history, 
             if is_pushed:
                 learned += learn
                 learned_until, state = rebuilt.cut, (folder / "rebuilt.parquet").read_bytes()
-                targets.update(row for example in rebuilt.examples["train"] for row, is_target in example if is_target)
+                targets.update(rebuilt.learned)
     if all(pushes) and spans[-1] - spans[0] < window:  # nothing leaves the window before it is learned
         # of known items, each once; the eval part of the last run waits for the next
         known = {row[1:] for row in rows if row[3] != "c" and row[2] < learned_until}
@@ -164,9 +189,10 @@ def test_the_state_and_the_window_give_the_same(rows, late, again, max_history, 
         assert late or again or targets == Counter(known)
 
 
-def test_the_next_span_reads_the_state_and_itself_alone_and_gives_the_same_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("replay", [0.0, 0.5])
+def test_the_next_span_reads_the_state_and_itself_alone_and_gives_the_same_files(tmp_path: Path, replay: float) -> None:
     root = write_data(tmp_path / "data", spans={span: records(span) for span in range(5)})
-    config = dataclasses.replace(CONFIG, window_spans=3, max_history=5)
+    config = dataclasses.replace(CONFIG, window_spans=3, max_history=5, replay_fraction=replay)
     state, learned, until = None, None, 0
     for span in range(5):
         out = tmp_path / f"out{span}"
@@ -180,6 +206,7 @@ def test_the_next_span_reads_the_state_and_itself_alone_and_gives_the_same_files
             assert (rebuilt["spans_read"], rebuilt["spans_from_state"]) == (list(range(max(0, span - 2), span + 1)), [])
             assert files_of(out) == files_of(again)
             assert len(files_of(out)) == 9  # of two shards: train, eval, users, state; and the catalog
+            assert (summary["train_replayed"] > 0) == (replay > 0)
         state, learned, until = out / "state", learned_by(summary), summary["eval_from_seconds"]
 
 
@@ -278,6 +305,49 @@ def test_what_comes_late_alone_is_learned_and_judged_by_what_was_held_out_before
         first["eval_examples"],
     )
     assert then["figures"]["1"]["rows_late"] == 1
+
+
+def test_a_replay_draws_its_share_anew_each_run_and_the_same_one_again(tmp_path: Path) -> None:
+    """Of 600 interactions that were learned before, 10 of each of 60 users."""
+    rows = [(0, f"user{n % 60}", n // 60, "ab"[n % 2], "x") for n in range(600)] + [(1, "user1", 20, "a", "x")]
+    another = (0, "another user", 3, "a", "x")
+    config = ExamplesConfig(max_history=10, window_spans=4, replay_fraction=0.25)
+
+    def drawn(span: int, rows: list[Row] = rows) -> set[Any]:
+        tables = [table_of(rows, 0), table_of(rows, 1)]
+        plan = dataclasses.replace(plan_of(1, 4, [1], [0], []), span=span)
+        told = Told(CONTRACT, config, plan, 15, list("01"))
+        return set(ran(tables, told, tables[1], tmp_path / "state.parquet").replayed)
+
+    first, second = drawn(1), drawn(2)
+    assert drawn(1) == first == drawn(1, [another, *rows]) - {another[1:]}  # whoever else is in the shard
+    # binomial: 600 · 0.25 = 150 ± 10.6; of two draws that know nothing of each other 600 / 16 = 37.5 ± 5.9 are in both
+    assert abs(len(first) - 150) < 4 * 10.6
+    assert abs(len(second) - 150) < 4 * 10.6
+    assert abs(len(first & second) - 37.5) < 4 * 5.9
+    assert len({user for user, *_ in first}) > 50  # no user is drawn as a whole
+
+
+def test_a_replayed_target_weighs_by_its_age(tmp_path: Path) -> None:
+    root = write_data(tmp_path / "data", spans={span: records(span) for span in range(2)})
+    config = dataclasses.replace(CONFIG, half_life_days=10 / 86400, replay_fraction=1.0)  # ten seconds
+    first = run(root, tmp_path / "0", config, span=0)
+    until = first["eval_from_seconds"]
+    then = run(root, tmp_path / "1", config, span=1, state=tmp_path / "0/state", learned=learned_by(first),
+               learned_until=until)  # fmt: skip
+    found = [
+        (time, weight)
+        for sequence in read(tmp_path / "1", "examples/Split-train")
+        for time, weight, is_target in zip(
+            sequence["timestamps"], sequence["weights"], sequence["is_target"], strict=True
+        )
+        if is_target
+    ]
+    old = [(time, weight) for time, weight in found if time < until]
+    assert len(old) == then["train_replayed"] > 10
+    assert len(found) == then["train_replayed"] + then["train_targets"]
+    for time, weight in old:
+        assert weight == pytest.approx(0.5 ** ((then["eval_from_seconds"] - time) / 10))
 
 
 def test_a_half_life_gives_weights(tmp_path: Path) -> None:
