@@ -5,7 +5,6 @@ import sys
 import warnings
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -22,6 +21,8 @@ from pipeline.commands.options import (
     span_of,
     who,
 )
+from pipeline.commands.spans import spans, trace
+from pipeline.commands.tune import tune
 from pipeline.console import table
 from pipeline.places import Places, withdrawn_beside
 
@@ -128,16 +129,6 @@ def rollback(why: str, serving_path: Path | None, registry_url: str | None, pipe
 
 
 @cli.command()
-@registry_option
-@pipeline_option
-def spans(registry_url: str | None, pipeline: str | None) -> None:
-    """What became of each span: pending, learned, quarantined."""
-    known = registry_of(registry_url, pipeline).spans()
-    rows = [(s.verdict.get("label", str(s.span)), s.state, _why(s.verdict)) for s in known]
-    table(("span", "state", "why"), rows)
-
-
-@cli.command()
 @click.option("--port", default=8500, show_default=True, help="gRPC.")
 @click.option("--rest-api-port", default=8501, show_default=True, help="REST.")
 @click.option("--host", default="127.0.0.1", show_default=True)
@@ -194,16 +185,9 @@ def _few(spans: list[int]) -> str:
     return ", ".join(map(str, spans)) if len(spans) <= 6 else f"{spans[0]} … {spans[-1]} ({len(spans)})"
 
 
-def _why(verdict: dict[str, Any]) -> str:
-    accepted = verdict.get("override")
-    words = [f"accepted by {accepted['who']}: {accepted['why']}"] if accepted else []
-    if version := verdict.get("version"):
-        words.append(f"by version {version}")
-    return "; ".join([*words, *verdict.get("reasons", [])])
-
-
-for command in (contract, gate, check_freshness, data_age):
+for command in (contract, gate, check_freshness, data_age, spans, tune):
     cli.add_command(command)
+models.add_command(trace)
 
 
 def add_plugged_in_commands() -> None:

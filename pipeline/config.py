@@ -16,6 +16,7 @@ from components.servable_validator.config import ValidatorConfig
 from pipeline.cluster_config import IN_ONE_PROCESS, ClusterConfig
 from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import STRICT
+from trainer.search_space import TuningConfig
 
 
 class ConfigError(EvergreenError):
@@ -33,6 +34,7 @@ class PipelineConfig:
     examples: ExamplesConfig = Field(default_factory=lambda: ExamplesConfig())
     gate: GateConfig = Field(default_factory=lambda: GateConfig())
     trainer: TrainerConfig = Field(default_factory=lambda: TrainerConfig())
+    tuning: TuningConfig = Field(default_factory=lambda: TuningConfig())
     index: IndexConfig = Field(default_factory=lambda: IndexConfig())
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     validator: ValidatorConfig = Field(default_factory=lambda: ValidatorConfig())
@@ -94,7 +96,8 @@ def _known_keys(place: tuple[str, ...]) -> list[str]:
     schema = TypeAdapter(PipelineConfig).json_schema()
     node = schema
     for part in place:
-        node = node.get("items", node) if part.isdigit() else node.get("properties", {}).get(part, {})
+        named = node.get("properties", {}).get(part) or node.get("additionalProperties") or {}
+        node = node.get("items", node) if part.isdigit() else named
         for option in (node, *node.get("anyOf", ())):
             if "$ref" in option:
                 node = schema["$defs"][option["$ref"].rsplit("/", 1)[1]]

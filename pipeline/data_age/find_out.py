@@ -17,8 +17,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from components.errors import DataError
-from components.interaction_example_gen.files import existing_spans
 from components.interaction_example_gen.span_pattern import SpanPattern
 from pipeline.config import PipelineConfig
 from pipeline.data_age.recommendation import Judge, Recommendation, Training, recommend, spans
@@ -84,15 +82,17 @@ def find_out(
       DataError: the span has no files, or its data cannot be used.
       DataStopped: there is nothing to learn before the eval part.
     """
-    from pipeline.data_age.examples import prepare  # Beam and TensorFlow, only where the work is done
+    from pipeline.examples import newest, prepare  # Beam and TensorFlow, only where the work is done
     from trainer.trial import Trial, Trials
 
     pattern = SpanPattern(config.contract.interactions.files)
-    span, available = _newest(config, pattern, span)
+    span, available = newest(config, span)
     plan, model, k = plan_of(windows, half_lives, available), small(config), config.index.top_k
     with TemporaryDirectory(prefix="data-age-") as folder:
         say(f"  span {pattern.label(span)} · the last {spans(plan.windows[-1])}")
-        data = prepare(config, span, plan.windows[-1], Path(folder))
+        # Every interaction of the largest window before the eval cut is a target.
+        examples = replace(config.examples, window_spans=plan.windows[-1], targets="window", half_life_days=None)
+        data = prepare(config, examples, span, Path(folder))
         trials = Trials(
             model,
             train_files=data.files("examples", "train"),
@@ -169,14 +169,3 @@ def row(*cells: str) -> str:
     """Cells that line up below each other."""
     widths = (10, 10, 5, 12, 12, 17, 9)
     return " " + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-
-
-def _newest(config: PipelineConfig, pattern: SpanPattern, span: int | None) -> tuple[int, int]:
-    """The span to end with, and how many there are up to it, counted by number."""
-    existing = existing_spans(config.data_root, config.contract)
-    if not existing or (span is not None and span not in existing):
-        asked = "" if span is None else f"for span {pattern.label(span)} "
-        there = f"spans with files: {pattern.labels(existing[-10:])}"
-        raise DataError(f"nothing {asked}matches {pattern.files!r} below {config.data_root!r}; {there}")
-    newest = existing[-1] if span is None else span
-    return newest, newest - existing[0] + 1

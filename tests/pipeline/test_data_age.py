@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from components.errors import DataError
 from pipeline.commands.data_age import data_age
 from pipeline.config import read_config
-from pipeline.data_age.examples import Prepared
 from pipeline.data_age.find_out import find_out, plan_of
 from pipeline.data_age.page import curves, write
 from pipeline.data_age.recommendation import Judge, Training, recommend
+from pipeline.examples import Prepared
 
 USERS = np.repeat([b"u%d" % number for number in range(60)], 5)
 
@@ -107,7 +107,7 @@ def config_of(path, spans=3, users=40, items=20, length=10):
         "data_root": ".",
         "contract": {"interactions": {"types": {"view": 1.0}}},
         "examples": {"max_history": 1, "eval_fraction": 0.3},
-        "trainer": {"batch_size_users": 2, "learning_rate": 0.01, "dropout": 0.0, "id_dropout": 0.0},
+        "trainer": {"batch_positions": 64, "learning_rate": 0.01, "dropout": 0.0, "id_dropout": 0.0},
         "index": {"top_k": 1},
     }
     (path / "config.yaml").write_text(yaml.safe_dump(tree))

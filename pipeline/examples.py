@@ -1,10 +1,10 @@
-"""The examples behind `evergreen data-age`: one build of the largest window and its Transform, in this process.
+"""Examples for trials: one build of a window and its Transform, in this process, with the pipeline's own nodes.
 
-InteractionExampleGen ─▶ examples, catalog ─ Transform ─▶ graphs and transformed examples, for trainer.trial
+InteractionExampleGen ─▶ examples, catalog ─ Transform ─▶ graphs and transformed examples
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from tensorflow_transform.tf_metadata import schema_utils
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from tfx_bsl.public import tfxio
 
+from components.errors import DataError
 from components.interaction_example_gen.build import Request, build
-from components.interaction_example_gen.contract import InteractionsContract
+from components.interaction_example_gen.contract import ExamplesConfig, InteractionsContract
+from components.interaction_example_gen.files import existing_spans
 from components.interaction_example_gen.plan import make_plan
 from components.interaction_example_gen.span_pattern import SpanPattern
 from pipeline.config import PipelineConfig, to_json
@@ -52,12 +54,28 @@ class Prepared:
         return 1 + max((s for number, s in self.last_seconds.items() if number < span and s < end), default=-1)
 
 
-def prepare(config: PipelineConfig, span: int, window_spans: int, folder: Path) -> Prepared:
-    """Every interaction of the window before the eval cut is a target; the rest is the eval split.
+def newest(config: PipelineConfig, span: int | None) -> tuple[int, int]:
+    """The span to end with, the newest where none is asked for, and how many there are up to it, counted by number.
+
+    Raises:
+      DataError: it has no files.
+    """
+    pattern = SpanPattern(config.contract.interactions.files)
+    existing = existing_spans(config.data_root, config.contract)
+    if not existing or (span is not None and span not in existing):
+        asked = "" if span is None else f"for span {pattern.label(span)} "
+        there = f"spans with files: {pattern.labels(existing[-10:])}"
+        raise DataError(f"nothing {asked}matches {pattern.files!r} below {config.data_root!r}; {there}")
+    last = existing[-1] if span is None else span
+    return last, last - existing[0] + 1
+
+
+def prepare(config: PipelineConfig, examples: ExamplesConfig, span: int, folder: Path) -> Prepared:
+    """Examples of the spans up to `span`, made as `examples` says, as for the first run of all.
 
     Raises DataError and DataStopped, as a run does.
     """
-    summary = _examples(config, span, window_spans, folder)
+    summary = _build(config, examples, span, folder)
     _transform(config.contract.features(), config.beam_pipeline_args, folder)
     last = {int(number): figures["last_timestamp_seconds"] for number, figures in summary["figures"].items()}
     return Prepared(
@@ -68,8 +86,7 @@ def prepare(config: PipelineConfig, span: int, window_spans: int, folder: Path) 
     )
 
 
-def _examples(config: PipelineConfig, span: int, window_spans: int, folder: Path) -> dict[str, Any]:
-    examples = replace(config.examples, window_spans=window_spans, targets="window", half_life_days=None)
+def _build(config: PipelineConfig, examples: ExamplesConfig, span: int, folder: Path) -> dict[str, Any]:
     request = Request(
         data_root=config.data_root,
         contract=config.contract,
@@ -99,7 +116,7 @@ def _transform(features: Features, beam_pipeline_args: Sequence[str], folder: Pa
             data = {}
             for split in splits:
                 pattern = str(folder / name / f"Split-{split}" / "*")
-                source = tfxio.TFExampleRecord(pattern, schema=schema, telemetry_descriptors=["data-age"])
+                source = tfxio.TFExampleRecord(pattern, schema=schema, telemetry_descriptors=["trials"])
                 data[split] = (pipeline | f"Read {name} {split}" >> source.BeamSource(), source.TensorAdapterConfig())
             analyze = tft_beam.AnalyzeDataset(partial(function, custom_config=custom_config))
             graph = data[splits[0]] | f"Analyze {name}" >> analyze
