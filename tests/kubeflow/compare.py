@@ -18,7 +18,7 @@ DOCUMENTS = {  # what is compared: node, channel, file below it
     "contract": ("IndexBuilder", "servable", "assets.extra/contract.json"),
 }
 # Versions are numbered by the clock, and the schemas of two installations have two paths.
-OF_THE_MOMENT = {"baseline_version", "version", "built_at", "production_version", "created_at"}
+OF_THE_MOMENT = {"baseline_version", "version", "built_at", "production_version", "created_at", "warm_started_from"}
 
 
 def documents(folders: Mapping[tuple[str, str], Path]) -> dict[str, Any]:
