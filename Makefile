@@ -20,7 +20,7 @@ serve: $(READY) ## serve the pushed models until stopped
 	@$(BIN)/evergreen serve
 
 test: $(READY) lint ## lint, then every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not cluster"
 
 lint: $(READY) ## ruff, mypy, import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
@@ -35,6 +35,7 @@ lock: ## resolve requirements.lock anew (needs uv)
 
 kubeflow: $(READY) ## compile the package, run it as a cluster would, compare with a local run
 	@$(BIN)/python -m tests.kubeflow.conformance
+	@$(BIN)/python -m pytest -m cluster
 
 bench: $(READY) ## seconds per component beside the sum of pure work
 	@$(BIN)/python benchmarks/pipeline_time.py

@@ -48,5 +48,5 @@ def _of_this_replica(value: np.ndarray, name: str) -> tf.Variable:
         trainable=False,
         name=name,
         synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.MEAN,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,  # a mean would wait for workers that do not save
     )

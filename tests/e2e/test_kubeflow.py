@@ -117,6 +117,7 @@ def test_the_ui_gets_what_it_draws(cluster: Cluster, story: Story) -> None:
     assert (points[0]["recall"], points[-1]["recall"]) == (0, 1)
 
 
+@pytest.mark.cluster
 def test_a_second_run_of_a_span_is_cached_until_something_changed(cluster: Cluster, planted: Planted) -> None:
     """Nothing was pushed by the stopped run, so all but the snapshot up to the gate is as it was."""
     again = cluster.backend.run(cluster_package(cluster), bad_parameters(cluster, planted))

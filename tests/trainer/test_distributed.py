@@ -122,8 +122,8 @@ def start(tmp_path):
 def finish(*processes):
     """Their output, when all of them ended well."""
     outputs = [process.communicate()[0] for process in processes]
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output[-3000:]
+    # when one fails, the others tell only that they lost it
+    assert not any(process.returncode for process in processes), "\n\n".join(output[-3000:] for output in outputs)
     return outputs
 
 
@@ -182,8 +182,9 @@ def test_the_same_seed_gives_the_same_model_to_the_last_bit(fn_args, start, tmp_
 
 @pytest.mark.slow
 def test_two_workers_learn_what_one_learns_from_twice_the_batch(fn_args, start, tmp_path):
-    # 19 users are steps of 6, 6, 6 and 1: the last leaves one worker without a user. Dropout would draw differently.
-    settings = {"epochs": 20, "learning_rate": 0.05, "dropout": 0.0, "id_dropout": 0.0}
+    # 19 users are steps of 6, 6, 6 and 1: the last leaves one worker without a user. What is drawn at random differs.
+    sure = {"dropout": 0.0, "id_dropout": 0.0, "ranking_negatives": 0}
+    settings = {"epochs": 20, "learning_rate": 0.05, **sure}
     two, one = fn_args("two", batch_positions=24, **settings), fn_args("one", batch_positions=48, **settings)
     ports = free_ports(2)
     chief = start(two, tf_config=tf_config("chief", 0, ports))
@@ -203,7 +204,7 @@ def test_two_workers_learn_what_one_learns_from_twice_the_batch(fn_args, start, 
 
 @pytest.mark.slow
 def test_a_worker_that_dies_ends_the_others_with_an_error(fn_args, start):
-    long, ports = fn_args("long", epochs=100_000), free_ports(2)
+    long, ports = fn_args("long", epochs=100_000, patience_epochs=None), free_ports(2)
     chief = start(long, tf_config=tf_config("chief", 0, ports))
     worker = start(long, tf_config=tf_config("worker", 0, ports))
     while "epoch 2/" not in (line := chief.stdout.readline()):
@@ -212,4 +213,4 @@ def test_a_worker_that_dies_ends_the_others_with_an_error(fn_args, start):
     output, _ = chief.communicate(timeout=60)  # 4 s, 2026-11
     assert chief.returncode == 1
     assert "UnavailableError" in output
-    assert not Path(long.serving_model_dir).exists()
+    assert not Path(long.serving_model_dir, "config.json").exists()  # no model

@@ -75,8 +75,10 @@ def test_the_planted_truth_is_found(make_catalog, tmp_path, full_softmax_below_i
     assert np.mean(buy == (batch["type_rows"][:, -1].numpy() == 2)) > 0.9  # the upper half of the items is bought
 
 
-@pytest.mark.parametrize("history_encoder", ["mean", "gru", "transformer"])
-@pytest.mark.parametrize("mixed_precision", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("history_encoder", "mixed_precision"),
+    [("mean", False), ("gru", False), ("transformer", False), ("transformer", True)],
+)
 def test_every_encoder_finds_it_in_every_precision(make_catalog, tmp_path, history_encoder, mixed_precision):
     settings = {"epochs": 25, "learning_rate": 0.01, "ranking_negatives": 0, "patience_epochs": None}
     model = planted_model(make_catalog, history_encoder=history_encoder, mixed_precision=mixed_precision, **settings)
