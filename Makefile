@@ -19,7 +19,7 @@ demo: $(READY) ## MovieLens, three spans, and recommendations by title
 serve: $(READY) ## serve the pushed models until stopped
 	@$(BIN)/evergreen serve
 
-test: $(READY) lint ## lint, then every test
+test: $(READY) lint ## lint, then the tests, but for those of make kubeflow
 	@$(BIN)/python -m pytest -m "not cluster"
 
 lint: $(READY) ## ruff, mypy, import rules

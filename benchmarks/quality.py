@@ -7,8 +7,8 @@
     python benchmarks/quality.py rating                             MovieLens 100K, RMSE of ratings
 
 The model is the Trainer's own (trainer.saved, trainer.loop) with the record that stands in the protocol's module. What
-is chosen, is chosen on `--judged validation`; the default is the test, for the report. Published figures are copied
-from where the table says; everything else is computed here. ALS is in the table where `implicit` is installed:
+is chosen, is chosen on `--judged validation`; the default is the test, for the report. Published figures are copied;
+everything else is computed here. ALS is in the table where `implicit` is installed:
 
     uv pip install --python .venv/bin/python -r benchmarks/requirements.txt
 """

@@ -14,7 +14,7 @@ import tensorflow as tf
 from trainer.baselines import Baseline, CoVisits, Popularity, Sequences
 from trainer.config import ModelConfig
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY
-from trainer.metrics import ndcg_at_k, rank_of_target, recall_at_k
+from trainer.metrics import figures_of, rank_of_target
 
 log = logging.getLogger("evergreen.trainer")
 
@@ -38,11 +38,7 @@ def report_baselines(
     for baseline in baselines:
         baseline.fit(sequences)
         ranks = tf.constant(np.concatenate([*ranks_of(baseline, judged, num_items), np.zeros(0, np.int32)]))
-        report[baseline.name] = {
-            "recall@10": float(tf.reduce_mean(recall_at_k(ranks, 10))),
-            "recall@100": float(tf.reduce_mean(recall_at_k(ranks, 100))),
-            "ndcg@10": float(tf.reduce_mean(ndcg_at_k(ranks, 10))),
-        }
+        report[baseline.name] = figures_of(ranks)
         told = " · ".join(f"{metric} {value:.4f}" for metric, value in report[baseline.name].items())
         log.info("%s · %s", baseline.name, told)
     run_path.mkdir(parents=True, exist_ok=True)

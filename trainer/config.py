@@ -29,7 +29,7 @@ class TrainerConfig:
         default=0.0, ge=0, le=1
     )  # how much of it reaches the towers; 0: the head reads only
     epochs: int = Field(default=10, ge=1)  # at most
-    patience_epochs: int | None = Field(default=3, ge=1)  # without a better NDCG of the eval split; null: never stop
+    patience_epochs: int | None = Field(default=3, ge=1)  # without a better NDCG; null: all epochs, the last kept
     validation_examples: int = Field(default=10_000, ge=1)  # of the eval split, at most, judge an epoch
     warm_start: bool = True
     batch_positions: int = Field(default=2048, ge=1)  # of all sequences of a batch together

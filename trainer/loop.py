@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer.distribution import worker_index
 from trainer.features import IS_TARGET_KEY
-from trainer.metrics import ndcg_at_k, rank_of_target, recall_at_k
+from trainer.metrics import figures_of, rank_of_target
 from trainer.model import Recommender
 from trainer.optimizer import adam
 
@@ -121,12 +121,7 @@ class Progress(tf.keras.callbacks.Callback):
 
 def validate(model: Recommender, validation: tf.data.Dataset) -> dict[str, float]:
     """Mean recall and NDCG of exact retrieval over eval sequences; items of the history do not compete."""
-    ranks = tf.concat([ranks_of(model, batch) for batch in validation], axis=0)
-    return {
-        "recall@10": float(tf.reduce_mean(recall_at_k(ranks, 10))),
-        "recall@100": float(tf.reduce_mean(recall_at_k(ranks, 100))),
-        "ndcg@10": float(tf.reduce_mean(ndcg_at_k(ranks, 10))),
-    }
+    return figures_of(tf.concat([ranks_of(model, batch) for batch in validation], axis=0))
 
 
 @tf.function(reduce_retracing=True)

@@ -28,6 +28,15 @@ def rows_mask(rows: tf.Tensor, num_items: tf.Tensor | int) -> tf.Tensor:
     return counts[:, 1:] > 0
 
 
+def figures_of(ranks: tf.Tensor) -> dict[str, float]:
+    """Means over held-out items, as every line of the log has them: int [E] → recall@10, recall@100, ndcg@10."""
+    return {
+        "recall@10": float(tf.reduce_mean(recall_at_k(ranks, 10))),
+        "recall@100": float(tf.reduce_mean(recall_at_k(ranks, 100))),
+        "ndcg@10": float(tf.reduce_mean(ndcg_at_k(ranks, 10))),
+    }
+
+
 def recall_at_k(rank: tf.Tensor, k: int) -> tf.Tensor:
     """1 where the held-out item is among the first k, else 0: int [B] → float32 [B]. One relevant item per list."""
     return tf.cast(rank <= k, tf.float32)

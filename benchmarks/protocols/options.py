@@ -25,6 +25,11 @@ class Options:
             raise ValueError(f"unknown keys {extra}; known: {known}")
 
     def config(self, record: TrainerConfig, seed: int) -> TrainerConfig:
-        """A record with what was told instead."""
+        """A record with what was told instead.
+
+        Raises ValueError where the test would choose the epoch: a record without patience has nothing else to judge by.
+        """
         told = {"seed": seed, **({"epochs": self.epochs} if self.epochs else {}), **self.overrides}
+        if self.judged == "test" and record.patience_epochs is None and told.get("patience_epochs") is not None:
+            raise ValueError("patience_epochs would choose the epoch by the test; choose it with --judged validation")
         return replace(record, **told)

@@ -36,8 +36,8 @@ RECORD = TrainerConfig(
     ranking_weight=0.0,
 )
 PUBLISHED = (
-    Line("TFRS tutorial, basic", (0.2325, None), "its own test, batch 8192, 3 epochs"),
-    Line("TFRS tutorial, deep", (0.30, None), "its own test"),
+    Line("TFRS tutorial, basic", (0.2325, None), "published"),
+    Line("TFRS tutorial, deep", (0.30, None), "published"),
 )
 BAR = (0.40, None)
 

@@ -355,6 +355,14 @@ def test_settings_are_checked_and_win_over_the_record():
         Options(overrides={"embeding_dim": 128})
 
 
+def test_the_test_never_chooses_the_epoch() -> None:
+    patient, record = {"patience_epochs": 2}, TrainerConfig(patience_epochs=None)
+    with pytest.raises(ValueError, match="choose it with --judged validation"):
+        Options(overrides=patient).config(record, seed=1)
+    assert Options(overrides=patient, judged="validation").config(record, seed=1).patience_epochs == 2
+    assert Options(overrides=patient).config(TrainerConfig(), seed=1).patience_epochs == 2  # it has a split of its own
+
+
 def test_a_table_lines_up_and_says_whether_the_bar_is_met():
     table = Table(
         title="T",
