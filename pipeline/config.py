@@ -43,9 +43,14 @@ class PipelineConfig:
 
     @property
     def model(self) -> ModelConfig:
-        """What the Trainer gets: its own leaf, the declared features, and how far a model looks back."""
+        """What the Trainer gets: its leaf, the declared features, how far it looks back, what it never recommends."""
         features = self.contract.features()
-        return ModelConfig(trainer=self.trainer, features=features, max_history=self.examples.max_history)
+        return ModelConfig(
+            trainer=self.trainer,
+            features=features,
+            max_history=self.examples.max_history,
+            exclude_seen=self.index.exclude_seen,
+        )
 
 
 def to_json(leaf: Any) -> str:

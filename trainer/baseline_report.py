@@ -14,7 +14,7 @@ import tensorflow as tf
 from trainer.baselines import Baseline, CoVisits, Popularity, Sequences
 from trainer.config import ModelConfig
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY
-from trainer.metrics import figures_of, rank_of_target
+from trainer.metrics import figures_of, not_competing, rank_of_target
 
 log = logging.getLogger("evergreen.trainer")
 
@@ -37,8 +37,8 @@ def report_baselines(
     report: Report = {}
     for baseline in baselines:
         baseline.fit(sequences)
-        ranks = tf.constant(np.concatenate([*ranks_of(baseline, judged, num_items), np.zeros(0, np.int32)]))
-        report[baseline.name] = figures_of(ranks)
+        parts = [np.zeros(0, np.int32), *ranks_of(baseline, judged, num_items, config.exclude_seen)]
+        report[baseline.name] = figures_of(tf.constant(np.concatenate(parts)))
         told = " · ".join(f"{metric} {value:.4f}" for metric, value in report[baseline.name].items())
         log.info("%s · %s", baseline.name, told)
     run_path.mkdir(parents=True, exist_ok=True)
@@ -60,11 +60,16 @@ def read(train: tf.data.Dataset, config: ModelConfig) -> Sequences:
 
 
 def ranks_of(
-    baseline: Baseline, judged: tf.data.Dataset, num_items: int, scores_at_a_time: int = SCORES_AT_A_TIME
+    baseline: Baseline,
+    judged: tf.data.Dataset,
+    num_items: int,
+    exclude_seen: bool,
+    scores_at_a_time: int = SCORES_AT_A_TIME,
 ) -> Iterator[np.ndarray]:
-    """Rank of each held-out item, 1 = best, items of the history left out: slices of int32 [E]."""
+    """Rank of each held-out item, 1 = best, among the items that may be recommended: slices of int32 [E]."""
     pairs = judged.map(lambda s: (s["item_rows"], s[IS_TARGET_KEY]))
     for rows, is_target in pairs.padded_batch(max(1, scores_at_a_time // num_items)):
         target = tf.boolean_mask(rows, is_target)
-        history = tf.where(is_target, tf.zeros_like(rows), rows)
-        yield rank_of_target(tf.constant(baseline.scores(history.numpy())), target, history).numpy()
+        history = not_competing(rows, is_target, True)
+        scores = tf.constant(baseline.scores(history.numpy()))
+        yield rank_of_target(scores, target, not_competing(rows, is_target, exclude_seen)).numpy()

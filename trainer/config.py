@@ -46,3 +46,4 @@ class ModelConfig:
     trainer: TrainerConfig
     features: Features
     max_history: int
+    exclude_seen: bool = True  # what a user's history holds is not recommended, so it does not compete either

@@ -112,5 +112,5 @@ class AttentionBlock(tf.keras.layers.Layer):
         scale = tf.math.rsqrt(tf.cast(tf.shape(key)[-1], key.dtype))
         scores = tf.matmul(query, key, transpose_b=True) * scale + tf.transpose(bias, [2, 0, 1])
         weights = tf.nn.softmax(tf.where(is_seen, scores, tf.cast(HIDDEN, scores.dtype)))
-        gathered = tf.matmul(self.dropout(weights, training=training), value)
+        gathered = tf.matmul(weights, value)
         return tf.reshape(tf.transpose(gathered, [0, 2, 1, 3]), [batch, length, dim])

@@ -12,6 +12,7 @@ A batch (B users, L positions, padded at the end):
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -68,19 +69,26 @@ def read_sequences(
 def batches(
     sequences: tf.data.Dataset, config: ModelConfig, num_replicas: int = 1, shuffle_seed: int | None = None
 ) -> tf.data.Dataset:
-    """Batches of sequences of about one length, of `batch_positions` for each replica; with a seed, shuffled anew.
+    """Batches of sequences of about one length, of `batch_positions` for each replica; long sequences in parts.
 
-    A sequence too long for one is cut into pieces (`pieces`). Several workers deal the users of each batch among them,
+    With a seed, to learn from: shuffled, and cut at other places, each time they are read (`windows`). Without one, to
+    judge by: every target with its whole history (`pieces`). Several workers deal the users of each batch among them,
     so they learn from what one would. The price: each reads and keeps them all.
     """
-    if shuffle_seed is not None:
+    if shuffle_seed is None:
+        longest = PIECE_HISTORIES * config.max_history
+        parts = sequences.flat_map(lambda sequence: pieces(sequence, config))
+    else:
+        longest = config.max_history + 1
         sequences = sequences.shuffle(50_000, seed=shuffle_seed, reshuffle_each_iteration=True)
+        seeds = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True)
+        parts = tf.data.Dataset.zip((sequences, seeds)).flat_map(partial(windows, config=config))
     padding = {name: tf.zeros([], spec.dtype) for name, spec in sequences.element_spec.items()}
     padding[TIMESTAMPS_KEY] = tf.constant(NEVER, tf.int64)
-    positions, longest = config.trainer.batch_positions * num_replicas, PIECE_HISTORIES * config.max_history
+    positions = config.trainer.batch_positions * num_replicas
     bounds = sorted({min(int(8 * 2 ** (n / 2)), longest) for n in range(40)})
-    dataset = sequences.flat_map(lambda sequence: pieces(sequence, config)).bucket_by_sequence_length(
-        lambda piece: tf.size(piece[TIMESTAMPS_KEY]),
+    dataset = parts.bucket_by_sequence_length(
+        lambda part: tf.size(part[TIMESTAMPS_KEY]),
         bucket_boundaries=[bound + 1 for bound in bounds[:-1]],
         bucket_batch_sizes=[max(num_replicas, positions // bound) for bound in bounds],
         padded_shapes={name: spec.shape for name, spec in sequences.element_spec.items()},
@@ -93,23 +101,54 @@ def batches(
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
+def windows(sequence: Batch, seed: tf.Tensor, config: ModelConfig) -> tf.data.Dataset:
+    """One sequence → windows of at most H + 1 positions, cut at random places, that hold each of its targets once.
+
+    A cut takes from the first targets after it what is before it, so that over the epochs a target is learned from more
+    and from less of its history, and a long user is spread over many batches. A window with fewer than H positions of
+    its own is filled up with those before. What is no longer than a window stays whole.
+    """
+    length, own = _length(sequence), config.max_history
+    somewhere = tf.random.stateless_uniform([], tf.stack([seed, 0]), 1, own + 1, tf.int64)
+    first_end = tf.where(length <= own + 1, length, somewhere)
+
+    def window(end: tf.Tensor) -> Batch:
+        begin = tf.where(end == first_end, tf.constant(0, tf.int64), end - own)
+        end = tf.minimum(end, length)
+        return _part(sequence, tf.maximum(end - own - 1, 0), begin, end, config)
+
+    return tf.data.Dataset.range(first_end, length + own, own).map(window).filter(_has_target)
+
+
 def pieces(sequence: Batch, config: ModelConfig) -> tf.data.Dataset:
     """One sequence → pieces of at most 4 H positions that hold each of its targets once, with the H positions before.
 
     So a sequence costs what it is long, not its square. Pieces without a target are left out.
     """
-    length = tf.size(sequence[TIMESTAMPS_KEY], out_type=tf.int64)
-    max_history = config.max_history
-    starts = tf.data.Dataset.range(0, tf.maximum(length - max_history, 1), (PIECE_HISTORIES - 1) * max_history)
-    of_user = {feature.name for feature in config.features.user}
+    own = (PIECE_HISTORIES - 1) * config.max_history
 
     def piece(start: tf.Tensor) -> Batch:
-        part = slice(start, start + PIECE_HISTORIES * max_history)
-        cut = {name: values if name in of_user else values[part] for name, values in sequence.items()}
-        is_own = (start == 0) | (tf.range(tf.size(cut[TIMESTAMPS_KEY])) >= max_history)
-        return {**cut, IS_TARGET_KEY: cut[IS_TARGET_KEY] & is_own}
+        begin = tf.where(start == 0, start, start + config.max_history)
+        return _part(sequence, start, begin, start + PIECE_HISTORIES * config.max_history, config)
 
-    return starts.map(piece).filter(lambda piece: tf.reduce_any(piece[IS_TARGET_KEY]))
+    starts = tf.data.Dataset.range(0, tf.maximum(_length(sequence) - config.max_history, 1), own)
+    return starts.map(piece).filter(_has_target)
+
+
+def _length(sequence: Batch) -> tf.Tensor:
+    return tf.size(sequence[TIMESTAMPS_KEY], out_type=tf.int64)
+
+
+def _part(sequence: Batch, start: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, config: ModelConfig) -> Batch:
+    """Positions from `start` up to `end`; targets are those from `begin` on. What describes the user stays whole."""
+    of_user = {feature.name for feature in config.features.user}
+    part = {name: values if name in of_user else values[start:end] for name, values in sequence.items()}
+    is_own = start + tf.range(_length(part)) >= begin
+    return {**part, IS_TARGET_KEY: part[IS_TARGET_KEY] & is_own}
+
+
+def _has_target(part: Batch) -> tf.Tensor:
+    return tf.reduce_any(part[IS_TARGET_KEY])
 
 
 def dense_sequences(

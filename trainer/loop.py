@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainer.distribution import worker_index
 from trainer.features import IS_TARGET_KEY
-from trainer.metrics import figures_of, rank_of_target
+from trainer.metrics import figures_of, not_competing, rank_of_target
 from trainer.model import Recommender
 from trainer.optimizer import adam
 
@@ -62,7 +62,10 @@ def size(train: tf.data.Dataset) -> tuple[int, int]:
 
 
 def learn(model: Recommender, train: tf.data.Dataset, steps: int, callbacks: Sequence[Any] = ()) -> None:
-    """Trains for the configured epochs, of about `steps` each. Raises ValueError when the loss is not finite."""
+    """Trains for the configured epochs of `steps` each; the data are read again and again.
+
+    Raises ValueError when the loss is not finite.
+    """
     config = model.config.trainer
     schedule = tf.keras.optimizers.schedules.CosineDecay(
         0.0 if config.warmup_steps else config.learning_rate,
@@ -74,9 +77,11 @@ def learn(model: Recommender, train: tf.data.Dataset, steps: int, callbacks: Seq
     with model.distribute_strategy.scope():
         model.compile(optimizer=adam(schedule, model.trainable_variables, model.moments))
     callbacks = [tf.keras.callbacks.TerminateOnNaN(), *callbacks]
-    losses = model.fit(train, epochs=config.epochs, verbose=0, callbacks=callbacks).history["loss"]
+    history = model.fit(
+        train.repeat(), steps_per_epoch=steps, epochs=config.epochs, verbose=0, callbacks=callbacks
+    ).history
     is_finite = all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in model.trainable_variables)
-    if not is_finite or not np.isfinite(losses).all():  # the weights may be those of an epoch before
+    if not is_finite or not np.isfinite(history["loss"]).all():  # the weights may be those of an epoch before
         raise ValueError(
             f"the loss became infinite or not a number; lower learning_rate (now {config.learning_rate}) "
             "or look for extreme numbers in the features"
@@ -90,17 +95,23 @@ class Progress(tf.keras.callbacks.Callback):
         super().__init__()
         self._recommender, self._validation, self._targets, self._is_told = model, validation, targets, is_told
         self._started = self._began = 0.0
+        self._losses: list[float] = []
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._began = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._started = time.perf_counter()
+        self._losses.clear()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._losses.append((logs or {})["loss"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Adds the metrics to `logs`, where early stopping and TensorBoard find them."""
+        """Adds the metrics to `logs`, where early stopping and TensorBoard find them; the loss is that of all steps."""
         speed = self._targets / (time.perf_counter() - self._started)
         logs = logs if logs is not None else {}
+        logs["loss"] = float(np.mean(self._losses))
         logs.update(validate(self._recommender, self._validation))
         if not self._is_told:
             return
@@ -120,16 +131,16 @@ class Progress(tf.keras.callbacks.Callback):
 
 
 def validate(model: Recommender, validation: tf.data.Dataset) -> dict[str, float]:
-    """Mean recall and NDCG of exact retrieval over eval sequences; items of the history do not compete."""
+    """Mean recall and NDCG of exact retrieval over eval sequences, among the items that may be recommended."""
     return figures_of(tf.concat([ranks_of(model, batch) for batch in validation], axis=0))
 
 
 @tf.function(reduce_retracing=True)
 def ranks_of(model: Recommender, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-    """Rank of each held-out item by exact retrieval, 1 = best, items of the history left out: int32 [B]."""
+    """Rank of each held-out item by exact retrieval, 1 = best, among the items that may be recommended: int32 [B]."""
     table = model.embed_catalog()
     queries = model.target_queries(batch, tf.gather(table, batch["item_rows"]))
     scores = tf.matmul(queries, table[1:], transpose_b=True)
     target = tf.boolean_mask(batch["item_rows"], batch[IS_TARGET_KEY])
-    history = tf.where(batch[IS_TARGET_KEY], tf.zeros_like(batch["item_rows"]), batch["item_rows"])
-    return rank_of_target(scores, target, history)
+    excluded = not_competing(batch["item_rows"], batch[IS_TARGET_KEY], model.config.exclude_seen)
+    return rank_of_target(scores, target, excluded)

@@ -18,6 +18,11 @@ def rank_of_target(scores: tf.Tensor, target: tf.Tensor, excluded: tf.Tensor) ->
     return tf.where(target > 0, rank, num_items + 1)
 
 
+def not_competing(rows: tf.Tensor, is_target: tf.Tensor, exclude_seen: bool) -> tf.Tensor:
+    """What to exclude from the ranking of a sequence's target: its history, or nothing; int64 [B, L] → [B, L]."""
+    return tf.where(is_target, tf.zeros_like(rows), rows) if exclude_seen else tf.zeros_like(rows)
+
+
 def rows_mask(rows: tf.Tensor, num_items: tf.Tensor | int) -> tf.Tensor:
     """Which of the N items are named by catalog rows: int64 [B, X] → bool [B, N]; row 0 names none."""
     shape = tf.shape(rows, out_type=tf.int64)

@@ -15,7 +15,7 @@ from trainer.config import ModelConfig
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY, USER_ID_KEY, WEIGHTS_KEY
 from trainer.inputs import Batch, batches, dense_sequences
 from trainer.loop import learn, ranks_of, size
-from trainer.metrics import rank_of_target
+from trainer.metrics import not_competing, rank_of_target
 from trainer.run import Sources, convert_no_keras_to_graphs
 
 DAY_SECONDS = 24 * 3600
@@ -83,7 +83,7 @@ class Trials:
         parts = self._train.map(lambda sequence: part_of(sequence, trial, self._cut_seconds)).filter(_has_target)
         train = batches(parts, self._sources.config, shuffle_seed=seed)
         _, targets = size(train)
-        learn(model, train.repeat().take(self.steps), self.steps)
+        learn(model, train, self.steps)
         judged = [ranks_of(model, since(batch, trial.served_from_seconds)) for batch in self._judged]
         return tf.concat(judged, axis=0).numpy(), targets
 
@@ -94,8 +94,8 @@ class Trials:
         for batch in self._judged:
             is_target, rows = batch[IS_TARGET_KEY], batch["item_rows"]
             scores = tf.repeat(popularity, tf.shape(rows)[0], axis=0)
-            history = tf.where(is_target, tf.zeros_like(rows), rows)
-            ranks.append(rank_of_target(scores, tf.boolean_mask(rows, is_target), history))
+            excluded = not_competing(rows, is_target, self._sources.config.exclude_seen)
+            ranks.append(rank_of_target(scores, tf.boolean_mask(rows, is_target), excluded))
         return tf.concat(ranks, axis=0).numpy()
 
 

@@ -31,16 +31,19 @@ MAX_HISTORY = 50
 HELD_OUT = 0.1
 REPLAY = 1.0  # sessions learned again, for each new one
 RECORD = TrainerConfig(
-    embedding_dim=128,
-    history_encoder="gru",
-    dropout=0.3,
+    embedding_dim=64,
+    history_encoder="mean",
+    dropout=0.5,
     id_dropout=0.0,
-    batch_positions=8_192,
-    learning_rate=2e-3,
-    epochs=10,
+    normalized=True,
+    temperature=0.13,
+    full_softmax_below_items=1_000,
+    uniform_negatives=2_048,
+    batch_positions=2_048,
+    learning_rate=5e-3,
+    epochs=8,
     patience_epochs=2,
     validation_examples=2_000,
-    full_softmax_below_items=50_000,
     ranking_weight=0.0,
 )
 PUBLISHED = (
@@ -166,6 +169,7 @@ def taught(weeks: Sequence[Week], options: Options, seed: int) -> Line:
         trainer=options.config(RECORD, seed),
         features=Features(interaction_types={"click": 1.0}),
         max_history=MAX_HISTORY,
+        exclude_seen=False,
     )
     model: Recommender | None = None
     results, seconds, read_by_us, read_anew = [], 0.0, 0, 0

@@ -25,16 +25,19 @@ from .table import Line, Table
 MAX_HISTORY = 256
 HELD_OUT = 0.1
 RECORD = TrainerConfig(
-    embedding_dim=128,
+    embedding_dim=64,
     history_encoder="mean",
-    dropout=0.2,
+    dropout=0.3,
     id_dropout=0.0,
-    batch_positions=32_768,
-    learning_rate=1e-3,
-    epochs=20,
+    normalized=True,
+    temperature=0.13,
+    full_softmax_below_items=1_000,
+    uniform_negatives=2_048,
+    batch_positions=2_048,
+    learning_rate=4e-3,
+    epochs=8,
     patience_epochs=None,
     validation_examples=2_000,
-    full_softmax_below_items=50_000,
     ranking_weight=0.0,
 )
 PUBLISHED = (

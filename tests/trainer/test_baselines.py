@@ -140,17 +140,19 @@ def test_baselines_are_judged_by_the_rule_of_the_model_and_told(tmp_path, caplog
 def test_a_held_out_item_says_nothing_of_itself():
     chain = CoVisits(num_items=5)
     chain.fit(Sequences.of([np.array([2, 2, 2])]))  # 2 follows 2, and an empty history knows nothing: all tie
-    (ranks,) = ranks_of(chain, dataset([[2]], [[1]], [[True]]), 5)
+    (ranks,) = ranks_of(chain, dataset([[2]], [[1]], [[True]]), 5, True)
     assert ranks.tolist() == [5]
 
 
-def test_what_the_history_holds_competes_no_more():
+def test_what_the_history_holds_competes_only_where_it_may_be_recommended_again():
     popularity = Popularity(num_items=5)
     popularity.fit(Sequences.of([np.array([1, 1, 1, 2, 2, 3])]))
     rows = [[1, 3], [2, 3], [1, 2, 3], [3]]
     histories = dataset(rows, [[1] * len(r) for r in rows], [[False] * (len(r) - 1) + [True] for r in rows])
-    (ranks,) = ranks_of(popularity, histories, 5)
+    (ranks,) = ranks_of(popularity, histories, 5, True)
     assert ranks.tolist() == [2, 2, 1, 3]  # 1 and 2 are ahead of 3, where they compete
+    (ranks,) = ranks_of(popularity, histories, 5, False)
+    assert ranks.tolist() == [3, 3, 3, 3]
 
 
 def test_ranks_do_not_depend_on_how_many_are_judged_at_a_time():
@@ -159,7 +161,7 @@ def test_ranks_do_not_depend_on_how_many_are_judged_at_a_time():
     data = dataset(rows, [[1] * len(r) for r in rows], [[False] * (len(r) - 1) + [True] for r in rows])
     chain = CoVisits(30)
     chain.fit(read(data, CONFIG))
-    (at_once,) = ranks_of(chain, data, 30)
-    slices = [*ranks_of(chain, data, 30, scores_at_a_time=30 * 7)]
+    (at_once,) = ranks_of(chain, data, 30, True)
+    slices = [*ranks_of(chain, data, 30, True, scores_at_a_time=30 * 7)]
     assert [len(ranks) for ranks in slices] == [7] * 5 + [5]
     assert np.concatenate(slices).tolist() == at_once.tolist()

@@ -11,7 +11,7 @@ import tf_keras
 
 from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import Feature, Features
-from trainer.loop import fit, validate
+from trainer.loop import fit, ranks_of, validate
 from trainer.run import convert_no_keras_to_graphs, run_fn
 from trainer.saved import CONFIG, build, load, load_moments
 
@@ -91,6 +91,22 @@ def test_every_encoder_finds_it_in_every_precision(make_catalog, tmp_path, histo
     assert queries.dtype == tf.float32
     is_exact_in_bfloat16 = np.all(tf.cast(tf.cast(queries, tf.bfloat16), tf.float32) == queries)
     assert is_exact_in_bfloat16 == mixed_precision
+
+
+@pytest.mark.parametrize(("exclude_seen", "expected"), [(True, 1), (False, ITEMS)])
+def test_an_epoch_is_judged_among_what_may_be_recommended(make_catalog, exclude_seen, expected):
+    """Everything but the target was seen, and would be recommended rather."""
+    config = ModelConfig(trainer=TrainerConfig(), features=FEATURES, max_history=ITEMS, exclude_seen=exclude_seen)
+    model = build(config, make_catalog(ITEMS), {"group": np.array([b"forward", b"back"])})
+    model.candidate_tower.ids.assign(tf.zeros_like(model.candidate_tower.ids))  # all items tie, against the target
+    batch = {
+        "item_rows": np.array([[*range(2, ITEMS + 1), 1]]),
+        "type_rows": np.ones((1, ITEMS), int),
+        "timestamps": np.arange(ITEMS)[np.newaxis],
+        "is_target": np.arange(ITEMS)[np.newaxis] == ITEMS - 1,
+        "group": np.array([1]),
+    }
+    assert ranks_of(model, {name: tf.constant(values) for name, values in batch.items()}).numpy().tolist() == [expected]
 
 
 def test_learning_stops_when_no_epoch_is_better_and_keeps_the_best(make_catalog, tmp_path, caplog):
