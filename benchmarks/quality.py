@@ -84,7 +84,7 @@ def parsed(setting: str) -> tuple[str, Any]:
 row("next-item", "next_item", False, 1, "Next item, MovieLens 1M: HR@10 and NDCG@10, bar NDCG@10 ≥ .188")
 row("two-tower", "two_tower", False, 1, "Two towers, Gowalla: Recall@20 and NDCG@20, bar Recall@20 > .1754")
 row("continual", "continual", False, 1, "Week by week, DIGINETICA: Recall@20 and MRR@20, bar Recall@20 ≥ .485")
-row("top-100", "top_100", True, 1, "MovieLens 100K: top-100 accuracy, bar > .40")
+row("top-100", "top_100", True, 1, "MovieLens 100K: top-100 accuracy, bar > .40, and > .617 with seen films left out")
 row("rating", "rating", True, 5, "MovieLens 100K: RMSE of ratings, bar ≤ .915")
 
 
