@@ -70,6 +70,6 @@ def ranks_of(
     pairs = judged.map(lambda s: (s["item_rows"], s[IS_TARGET_KEY]))
     for rows, is_target in pairs.padded_batch(max(1, scores_at_a_time // num_items)):
         target = tf.boolean_mask(rows, is_target)
-        history = not_competing(rows, is_target, True)
+        history = tf.where(is_target, tf.zeros_like(rows), rows)
         scores = tf.constant(baseline.scores(history.numpy()))
         yield rank_of_target(scores, target, not_competing(rows, is_target, exclude_seen)).numpy()

@@ -80,7 +80,7 @@ class Trials:
         seed = self._sources.config.trainer.seed
         tf.keras.utils.set_random_seed(seed)
         model = self._sources.build()
-        parts = self._train.map(lambda sequence: part_of(sequence, trial, self._cut_seconds)).filter(_has_target)
+        parts = self._train.map(lambda sequence: part_of(sequence, trial, self._cut_seconds))
         train = batches(parts, self._sources.config, shuffle_seed=seed)
         _, targets = size(train)
         learn(model, train, self.steps)
@@ -114,7 +114,3 @@ def since(batch: Batch, from_seconds: int) -> dict[str, tf.Tensor]:
     """The batch with interactions before `from_seconds` unknown, as a window that begins there has them."""
     is_inside = tf.cast(batch[TIMESTAMPS_KEY] >= from_seconds, tf.int64)
     return {**batch, "item_rows": batch["item_rows"] * is_inside, "type_rows": batch["type_rows"] * is_inside}
-
-
-def _has_target(sequence: Batch) -> tf.Tensor:
-    return tf.reduce_any(sequence[IS_TARGET_KEY])

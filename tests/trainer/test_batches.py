@@ -1,6 +1,7 @@
 """Batches: every target once, whole histories for long sequences, little padding, the same for a seed."""
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -82,8 +83,9 @@ def test_a_piece_without_a_target_is_left_out():
 
 def test_learning_sees_every_target_once_with_some_of_what_came_right_before_it():
     learned = batches(sequences(), config(batch_positions=24), shuffle_seed=5)
-    for _ in range(5):
-        found = targets_of(learned)
+    epochs = [targets_of(learned) for _ in range(5)]
+    assert not any(first == second for first, second in pairwise(epochs)), "cut at other places"
+    for found in epochs:
         assert Counter(target for target, _ in found.elements()) == Counter(
             1000 * user + place for user, length in enumerate(LENGTHS) for place in range(1, length)
         )
@@ -91,6 +93,13 @@ def test_learning_sees_every_target_once_with_some_of_what_came_right_before_it(
             assert history == tuple(range(target - len(history), target)), "no gap before the target"
             is_short = LENGTHS[target // 1000] <= MAX_HISTORY + 1
             assert len(history) == target % 1000 or not is_short, "a user that fits into a window is not cut"
+
+
+def test_the_next_epoch_of_data_that_repeat_is_cut_anew():
+    """As the loop reads them. One user in batches of one: a batch is a window, and nothing else changes."""
+    one_user = batches(sequences((40,)), config(batch_positions=1), shuffle_seed=5)
+    windows_of = [batch["item_rows"].numpy().tolist() for batch in one_user.repeat(4)]
+    assert len({tuple(rows) for (rows,) in windows_of}) > len(list(one_user)) + 1
 
 
 def test_windows_are_cut_anywhere_and_filled_up_with_what_was_before():
@@ -125,7 +134,6 @@ def test_a_seed_gives_an_order_that_changes_with_every_epoch():
     assert first != second
     again = batches(sequences(), config(batch_positions=24), shuffle_seed=5)
     assert [order(again), order(again)] == [first, second]
-    assert [order(again)] != [first], "and the epoch after that, too"
 
 
 def test_two_replicas_get_twice_the_positions_and_at_least_a_sequence_each():
