@@ -187,7 +187,7 @@ def ours(ratings: Any, parts: Any) -> Contender:
     """The Trainer's model and loop, retrieval alone, with the `mean` encoder at the tutorial's width."""
     import tensorflow as tf
     from protocols import top_100
-    from protocols.learned import dataset, plain_catalog, queries
+    from protocols.learned import Unordered, plain_catalog, queries, table
     from protocols.ml_100k import by_user
     from protocols.questions import to_learn
 
@@ -217,7 +217,7 @@ def ours(ratings: Any, parts: Any) -> Contender:
         convert_no_keras_to_graphs()
         tf.keras.utils.set_random_seed(record.seed)
         model = build(config, plain_catalog(ratings.num_items, popularity), {})
-        train = batches(dataset(learned, record.seed), config, shuffle_seed=record.seed)
+        train = batches(Unordered(**vars(table(learned))), config, shuffle_seed=record.seed)
         found: dict[str, np.ndarray] = {}
 
         def learn(epochs: int, callback: Any) -> None:

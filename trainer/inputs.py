@@ -11,8 +11,7 @@ A batch (B users, L positions, padded at the end):
     <context>   [B, L] int64 or float32, per context feature
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -28,10 +27,10 @@ from trainer.features import (
     Feature,
     Features,
 )
+from trainer.sequences import NEVER, PIECE_HISTORIES, SequenceTable, dealt, pieces, windows
 
 Batch = Mapping[str, tf.Tensor]
-NEVER = np.iinfo(np.int64).max
-PIECE_HISTORIES = 4  # length of a piece of a long sequence, in histories: 4/3 of the positions are read, not twice
+READ_AT_A_TIME = 256  # examples
 
 
 class RowLookup(tf.Module):
@@ -55,19 +54,38 @@ def read_sequences(
     items: RowLookup,
     types: RowLookup,
     at_most: int = -1,
-) -> tf.data.Dataset:
-    """Sequences one by one, not padded, the first `at_most` where it is not −1; kept in memory after the first pass."""
+) -> SequenceTable:
+    """Reads transformed sequence examples (TFRecord, gzip), the first `at_most` where it is not −1."""
     spec = transform.transformed_feature_spec()
 
     def parse(serialized: tf.Tensor) -> Batch:
-        return dense_sequences(tf.io.parse_single_example(serialized, spec), features, items, types)
+        return dense_sequences(tf.io.parse_example(serialized, spec), features, items, types)
 
     dataset = tf.data.TFRecordDataset(list(files), compression_type="GZIP", num_parallel_reads=len(files))
-    return dataset.take(at_most).map(parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).cache()
+    dataset = dataset.take(at_most).batch(READ_AT_A_TIME).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    nothing = {name: np.zeros([0] * len(s.shape), s.dtype.as_numpy_dtype) for name, s in dataset.element_spec.items()}
+    read = [nothing, *dataset.as_numpy_iterator()]
+    is_there = [batch[TIMESTAMPS_KEY] != NEVER for batch in read]
+    of_user = {feature.name for feature in features.user}
+    return SequenceTable(
+        starts=np.append(0, np.cumsum(np.concatenate([there.sum(axis=1) for there in is_there]))),
+        positions={
+            name: np.concatenate([batch[name][there] for batch, there in zip(read, is_there, strict=True)])
+            for name in nothing.keys() - of_user
+        },
+        users={name: _end_to_end([batch[name] for batch in read]) for name in of_user},
+    )
+
+
+def _end_to_end(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Batches as one, as wide as the widest: [B, …] each → [U, …]."""
+    shape = np.max([value.shape[1:] for value in values], axis=0).astype(np.int64)
+    wide = [np.pad(v, [(0, 0), *((0, n - m) for n, m in zip(shape, v.shape[1:], strict=True))]) for v in values]
+    return np.concatenate(wide)
 
 
 def batches(
-    sequences: tf.data.Dataset, config: ModelConfig, num_replicas: int = 1, shuffle_seed: int | None = None
+    sequences: SequenceTable, config: ModelConfig, num_replicas: int = 1, shuffle_seed: int | None = None
 ) -> tf.data.Dataset:
     """Batches of sequences of about one length, of `batch_positions` for each replica; long sequences in parts.
 
@@ -75,80 +93,27 @@ def batches(
     judge by: every target with its whole history (`pieces`). Several workers deal the users of each batch among them,
     so they learn from what one would. The price: each reads and keeps them all.
     """
-    if shuffle_seed is None:
-        longest = PIECE_HISTORIES * config.max_history
-        parts = sequences.flat_map(lambda sequence: pieces(sequence, config))
-    else:
-        longest = config.max_history + 1
-        sequences = sequences.shuffle(50_000, seed=shuffle_seed, reshuffle_each_iteration=True)
-        seeds = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True)
-        parts = tf.data.Dataset.zip((sequences, seeds)).flat_map(partial(windows, config=config))
-    padding = {name: tf.zeros([], spec.dtype) for name, spec in sequences.element_spec.items()}
-    padding[TIMESTAMPS_KEY] = tf.constant(NEVER, tf.int64)
     positions = config.trainer.batch_positions * num_replicas
-    bounds = sorted({min(int(8 * 2 ** (n / 2)), longest) for n in range(40)})
-    dataset = parts.bucket_by_sequence_length(
-        lambda part: tf.size(part[TIMESTAMPS_KEY]),
-        bucket_boundaries=[bound + 1 for bound in bounds[:-1]],
-        bucket_batch_sizes=[max(num_replicas, positions // bound) for bound in bounds],
-        padded_shapes={name: spec.shape for name, spec in sequences.element_spec.items()},
-        padding_values=padding,
-    )
-    if shuffle_seed is not None:  # short sequences fill their batches last
-        dataset = dataset.shuffle(32, seed=shuffle_seed, reshuffle_each_iteration=True)
+    rng = None if shuffle_seed is None else np.random.default_rng(shuffle_seed)
+
+    def epoch() -> Iterator[dict[str, np.ndarray]]:
+        if rng is None:
+            read, parts = sequences, pieces(sequences, config.max_history)
+        else:
+            read = sequences.in_new_order(rng)
+            parts = windows(read, config.max_history, rng)
+            parts = parts[rng.permutation(len(parts))]
+        longest = (PIECE_HISTORIES * config.max_history) if rng is None else config.max_history + 1
+        made = dealt(parts.end - parts.start, longest, positions, at_least=num_replicas)
+        for n in range(len(made)) if rng is None else rng.permutation(len(made)):
+            yield read.padded(parts[made[n]])
+
+    signature = {name: tf.TensorSpec([None, None], values.dtype) for name, values in sequences.positions.items()}
+    signature |= {name: tf.TensorSpec([None, *v.shape[1:]], v.dtype) for name, v in sequences.users.items()}
+    dataset = tf.data.Dataset.from_generator(epoch, output_signature=signature)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
-
-
-def windows(sequence: Batch, seed: tf.Tensor, config: ModelConfig) -> tf.data.Dataset:
-    """One sequence → windows of at most H + 1 positions, cut at random places, that hold each of its targets once.
-
-    A cut takes from the first targets after it what is before it, so that over the epochs a target is learned from more
-    and from less of its history, and a long user is spread over many batches. A window with fewer than H positions of
-    its own is filled up with those before. What is no longer than a window stays whole.
-    """
-    length, own = _length(sequence), config.max_history
-    somewhere = tf.random.stateless_uniform([], tf.stack([seed, 0]), 1, own + 1, tf.int64)
-    first_end = tf.where(length <= own + 1, length, somewhere)
-
-    def window(end: tf.Tensor) -> Batch:
-        begin = tf.where(end == first_end, tf.constant(0, tf.int64), end - own)
-        end = tf.minimum(end, length)
-        return _part(sequence, tf.maximum(end - own - 1, 0), begin, end, config)
-
-    return tf.data.Dataset.range(first_end, length + own, own).map(window).filter(_has_target)
-
-
-def pieces(sequence: Batch, config: ModelConfig) -> tf.data.Dataset:
-    """One sequence → pieces of at most 4 H positions that hold each of its targets once, with the H positions before.
-
-    So a sequence costs what it is long, not its square. Pieces without a target are left out.
-    """
-    own = (PIECE_HISTORIES - 1) * config.max_history
-
-    def piece(start: tf.Tensor) -> Batch:
-        begin = tf.where(start == 0, start, start + config.max_history)
-        return _part(sequence, start, begin, start + PIECE_HISTORIES * config.max_history, config)
-
-    starts = tf.data.Dataset.range(0, tf.maximum(_length(sequence) - config.max_history, 1), own)
-    return starts.map(piece).filter(_has_target)
-
-
-def _length(sequence: Batch) -> tf.Tensor:
-    return tf.size(sequence[TIMESTAMPS_KEY], out_type=tf.int64)
-
-
-def _part(sequence: Batch, start: tf.Tensor, begin: tf.Tensor, end: tf.Tensor, config: ModelConfig) -> Batch:
-    """Positions from `start` up to `end`; targets are those from `begin` on. What describes the user stays whole."""
-    of_user = {feature.name for feature in config.features.user}
-    part = {name: values if name in of_user else values[start:end] for name, values in sequence.items()}
-    is_own = start + tf.range(_length(part)) >= begin
-    return {**part, IS_TARGET_KEY: part[IS_TARGET_KEY] & is_own}
-
-
-def _has_target(part: Batch) -> tf.Tensor:
-    return tf.reduce_any(part[IS_TARGET_KEY])
 
 
 def dense_sequences(

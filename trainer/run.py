@@ -20,6 +20,7 @@ from trainer.inputs import RowLookup, batches, read_sequences
 from trainer.loop import fit
 from trainer.model import Recommender
 from trainer.saved import CONFIG, build, load, load_moments, save
+from trainer.sequences import SequenceTable
 from trainer.warm_start import Ledger, cold_start, warm_start
 
 log = logging.getLogger("evergreen.trainer")
@@ -86,7 +87,7 @@ def train(fn_args: FnArgs) -> Recommender:
     return model
 
 
-def start(model: Recommender, custom: Mapping[str, Any], train: tf.data.Dataset) -> Ledger:
+def start(model: Recommender, custom: Mapping[str, Any], train: SequenceTable) -> Ledger:
     """Where the training begins: at what production learned, or, where that is not wanted or cannot be, at nothing."""
     because = custom.get("start_because", "")
     if not model.config.trainer.warm_start:
@@ -123,8 +124,8 @@ class Sources:
         """A model that has learned nothing yet."""
         return build(self.config, self.catalog, self.side_vocabularies)
 
-    def sequences(self, files: Sequence[str], at_most: int = -1) -> tf.data.Dataset:
-        """Transformed sequence examples as rows (trainer.inputs), one by one; -1: all."""
+    def sequences(self, files: Sequence[str], at_most: int = -1) -> SequenceTable:
+        """Transformed sequence examples as rows (trainer.inputs); -1: all."""
         return read_sequences(files, self.transform, self.config.features, self.items, self.types, at_most)
 
 

@@ -5,7 +5,7 @@ served: its weights may be old, the histories before it are fresh. All trials be
 steps: one with fewer targets sees them more often, and is not worse for having learned less long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from trainer.config import ModelConfig
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY, USER_ID_KEY, WEIGHTS_KEY
-from trainer.inputs import Batch, batches, dense_sequences
+from trainer.inputs import batches, dense_sequences
 from trainer.loop import learn, ranks_of, size
 from trainer.metrics import not_competing, rank_of_target
 from trainer.run import Sources, convert_no_keras_to_graphs
+from trainer.sequences import SequenceTable
 
 DAY_SECONDS = 24 * 3600
 BATCH_JUDGED = 256
@@ -67,9 +68,9 @@ class Trials:
         records = tf.data.TFRecordDataset(list(eval_files), compression_type="GZIP").take(max_judged)
         examples = [tf.io.parse_example(batch, spec) for batch in records.batch(BATCH_JUDGED)]
         self.user_ids = np.concatenate([example[USER_ID_KEY].values.numpy() for example in examples])
-        self._judged = [
-            dense_sequences(example, config.features, self._sources.items, self._sources.types) for example in examples
-        ]
+        lookups = self._sources.items, self._sources.types
+        dense = [dense_sequences(example, config.features, *lookups) for example in examples]
+        self._judged = [{name: values.numpy() for name, values in batch.items()} for batch in dense]
 
     def train_and_judge(self, trial: Trial) -> tuple[np.ndarray, int]:
         """Rank of each held-out item by exact retrieval, 1 = best: int32 [E]; and how many targets there were to learn.
@@ -80,11 +81,11 @@ class Trials:
         seed = self._sources.config.trainer.seed
         tf.keras.utils.set_random_seed(seed)
         model = self._sources.build()
-        parts = self._train.map(lambda sequence: part_of(sequence, trial, self._cut_seconds))
-        train = batches(parts, self._sources.config, shuffle_seed=seed)
+        train = batches(part_of(self._train, trial, self._cut_seconds), self._sources.config, shuffle_seed=seed)
         _, targets = size(train)
         learn(model, train, self.steps)
-        judged = [ranks_of(model, since(batch, trial.served_from_seconds)) for batch in self._judged]
+        served = [since(batch, trial.served_from_seconds) for batch in self._judged]
+        judged = [ranks_of(model, {name: tf.constant(values) for name, values in b.items()}) for b in served]
         return tf.concat(judged, axis=0).numpy(), targets
 
     def popularity_ranks(self) -> np.ndarray:
@@ -93,24 +94,25 @@ class Trials:
         ranks = []
         for batch in self._judged:
             is_target, rows = batch[IS_TARGET_KEY], batch["item_rows"]
-            scores = tf.repeat(popularity, tf.shape(rows)[0], axis=0)
+            scores = tf.repeat(popularity, len(rows), axis=0)
             excluded = not_competing(rows, is_target, self._sources.config.exclude_seen)
-            ranks.append(rank_of_target(scores, tf.boolean_mask(rows, is_target), excluded))
+            ranks.append(rank_of_target(scores, rows[is_target], excluded))
         return tf.concat(ranks, axis=0).numpy()
 
 
-def part_of(sequence: Batch, trial: Trial, cut_seconds: int) -> dict[str, tf.Tensor]:
-    """What a trial learns of a sequence [..., L]: targets within its bounds, histories since it begins, weights."""
-    timestamps = sequence[TIMESTAMPS_KEY]
+def part_of(sequences: SequenceTable, trial: Trial, cut_seconds: int) -> SequenceTable:
+    """What a trial learns of sequences: targets within its bounds, histories since it begins, weights."""
+    positions = sequences.positions
+    timestamps = positions[TIMESTAMPS_KEY]
     is_inside = (timestamps >= trial.from_seconds) & (timestamps < trial.until_seconds)
-    part = since(sequence, trial.from_seconds) | {IS_TARGET_KEY: sequence[IS_TARGET_KEY] & is_inside}
+    part = since(positions, trial.from_seconds) | {IS_TARGET_KEY: positions[IS_TARGET_KEY] & is_inside}
     if trial.half_life_days is not None:
-        age_days = tf.cast(tf.maximum(cut_seconds - timestamps, 0), tf.float32) / DAY_SECONDS
-        part[WEIGHTS_KEY] = tf.pow(0.5, age_days / trial.half_life_days)
-    return part
+        age_days = np.maximum(cut_seconds - timestamps, 0) / DAY_SECONDS
+        part[WEIGHTS_KEY] = (0.5 ** (age_days / trial.half_life_days)).astype(np.float32)
+    return replace(sequences, positions=part)
 
 
-def since(batch: Batch, from_seconds: int) -> dict[str, tf.Tensor]:
+def since(batch: Mapping[str, np.ndarray], from_seconds: int) -> dict[str, np.ndarray]:
     """The batch with interactions before `from_seconds` unknown, as a window that begins there has them."""
-    is_inside = tf.cast(batch[TIMESTAMPS_KEY] >= from_seconds, tf.int64)
+    is_inside = batch[TIMESTAMPS_KEY] >= from_seconds
     return {**batch, "item_rows": batch["item_rows"] * is_inside, "type_rows": batch["type_rows"] * is_inside}

@@ -25,6 +25,7 @@ from trainer.loop import JUDGED_BY, fit, validate
 from trainer.run import Sources, convert_no_keras_to_graphs
 from trainer.saved import CONFIG, build
 from trainer.search_space import TuningConfig, Values, accepted
+from trainer.sequences import SequenceTable
 
 log = logging.getLogger("evergreen.tuner")
 
@@ -114,7 +115,7 @@ class TrainerTuner(BaseTuner):
         """The training with the settings as they are in the configuration."""
         return self.trainings[0]
 
-    def search(self, train: tf.data.Dataset, validation: tf.data.Dataset) -> None:
+    def search(self, train: SequenceTable, validation: SequenceTable) -> None:
         """Tries the configured settings, then those that the oracle proposes.
 
         Raises:
@@ -129,7 +130,7 @@ class TrainerTuner(BaseTuner):
         if len(found) < self._tuning.trials:
             log.info("the space has no more than these %d combinations", len(found))
 
-    def run_trial(self, trial: Any, train: tf.data.Dataset, validation: tf.data.Dataset) -> dict[str, float]:
+    def run_trial(self, trial: Any, train: SequenceTable, validation: SequenceTable) -> dict[str, float]:
         """One trial of the oracle: the metric it is judged by."""
         proposed = {name: self._rounded(name, value) for name, value in trial.hyperparameters.values.items()}
         trial.hyperparameters.values = proposed
@@ -142,7 +143,7 @@ class TrainerTuner(BaseTuner):
         return {JUDGED_BY: training.score}
 
     def _training(
-        self, trainer: TrainerConfig, train: tf.data.Dataset, validation: tf.data.Dataset, run_path: Path
+        self, trainer: TrainerConfig, train: SequenceTable, validation: SequenceTable, run_path: Path
     ) -> Training:
         """Learns and judges as the Trainer does; settings that were tried before are not tried again."""
         if trainer in self._known:
@@ -158,7 +159,7 @@ class TrainerTuner(BaseTuner):
         self._known[trainer] = Training(values=values, score=score, seconds=time.perf_counter() - started, why=why)
         return self._known[trainer]
 
-    def _score(self, config: ModelConfig, train: tf.data.Dataset, validation: tf.data.Dataset, run_path: Path) -> float:
+    def _score(self, config: ModelConfig, train: SequenceTable, validation: SequenceTable, run_path: Path) -> float:
         tf.keras.utils.set_random_seed(config.trainer.seed)
         model = build(config, self._sources.catalog, self._sources.side_vocabularies)
         judged = batches(validation, config)

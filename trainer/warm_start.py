@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from trainer.model import Recommender
 from trainer.optimizer import Moments
+from trainer.sequences import SequenceTable
 
 LEDGER_NAME = "vocabulary_ledger.json"
 REACH = 3  # positions to either side of a new item that say where it belongs
@@ -107,33 +108,24 @@ def move_rows(old_rows: np.ndarray, old_ids: np.ndarray, new_rows: np.ndarray, n
     return moved
 
 
-def place_beside(
-    rows: np.ndarray, is_new: np.ndarray, sequences: Iterable[tuple[np.ndarray, np.ndarray]]
-) -> np.ndarray:
+def place_beside(rows: np.ndarray, is_new: np.ndarray, items: np.ndarray, owners: np.ndarray) -> np.ndarray:
     """Mean row of the known items beside each new one: rows [V + 1, D], bool [V + 1] → [V + 1, D].
 
-    Each of `sequences` is a part of the data: item rows [P] and, ascending, which sequence each position is of [P].
-    Beside means at most REACH positions away. What is beside nothing known has zeros; what is not new keeps its row.
+    `items` [P] are the rows of sequences end to end; which sequence each is of, ascending, say `owners` [P]. Beside
+    means at most REACH positions away. What is beside nothing known has zeros; what is not new keeps its row.
     """
     total, count = np.zeros(rows.shape, np.float64), np.zeros(len(rows), np.int64)
     is_known = ~is_new
     is_known[0] = False
-    for items, sequence in sequences:
-        for lag in range(1, REACH + 1):
-            together = sequence[lag:] == sequence[:-lag]
-            earlier, later = items[:-lag][together], items[lag:][together]
-            for new, known in ((earlier, later), (later, earlier)):
-                counted = is_new[new] & is_known[known]
-                np.add.at(total, new[counted], rows[known[counted]])
-                np.add.at(count, new[counted], 1)
+    for lag in range(1, REACH + 1):
+        together = owners[lag:] == owners[:-lag]
+        earlier, later = items[:-lag][together], items[lag:][together]
+        for new, known in ((earlier, later), (later, earlier)):
+            counted = is_new[new] & is_known[known]
+            np.add.at(total, new[counted], rows[known[counted]])
+            np.add.at(count, new[counted], 1)
     mean = (total / np.maximum(count, 1)[:, np.newaxis]).astype(rows.dtype)
     return np.where(is_new[:, np.newaxis], mean, rows)
-
-
-def item_rows(sequences: tf.data.Dataset) -> Iterable[tuple[np.ndarray, np.ndarray]]:
-    """Sequences (trainer.inputs) as `place_beside` takes them, a few thousand at a time."""
-    for ragged in sequences.map(lambda sequence: sequence["item_rows"]).ragged_batch(4096):
-        yield ragged.values.numpy(), ragged.value_rowids().numpy()
 
 
 def cold_start(model: Recommender, because: str) -> Ledger:
@@ -146,7 +138,7 @@ def warm_start(
     model: Recommender,
     production: Recommender,
     moments: Moments | None = None,
-    sequences: tf.data.Dataset | None = None,
+    sequences: SequenceTable | None = None,
 ) -> Ledger:
     """Copies what `production` learned into `model`, which stays as it is where the two have not the same parts.
 
@@ -171,7 +163,8 @@ def warm_start(
     came = ~np.isin(model.catalog.ids, production.catalog.ids)
     placed = 0
     if sequences is not None and model.candidate_tower.content is None and came.any():
-        rows = place_beside(model.candidate_tower.ids.numpy(), np.append(False, came), item_rows(sequences))
+        known, is_new = model.candidate_tower.ids.numpy(), np.append(False, came)
+        rows = place_beside(known, is_new, sequences.positions["item_rows"], sequences.owners)
         model.candidate_tower.ids.assign(rows)
         placed = int(np.count_nonzero(rows[1:][came].any(axis=1)))
     if moments is not None:

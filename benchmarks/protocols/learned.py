@@ -3,8 +3,8 @@
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ import tensorflow as tf
 from trainer.catalog import Catalog
 from trainer.config import ModelConfig
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY
-from trainer.inputs import NEVER, Batch, batches
+from trainer.inputs import Batch, batches
 from trainer.loop import fit
 from trainer.model import Recommender
 from trainer.optimizer import moments_of
 from trainer.run import convert_no_keras_to_graphs
 from trainer.saved import build
+from trainer.sequences import SequenceTable, dealt, whole
 from trainer.warm_start import warm_start
 
 from .questions import Examples, Scores
@@ -66,20 +67,18 @@ def learned(
     tf.keras.utils.set_random_seed(config.trainer.seed)
     model = build(config, catalog, side_vocabularies or {})
     if start is not None:
-        ledger = warm_start(model, start, moments_of(start), dataset(train))
+        ledger = warm_start(model, start, moments_of(start), table(train))
         if ledger.cold_because is not None:
             raise ValueError(f"the model cannot go on from the one before: {ledger.cold_because}")
     began = time.perf_counter()
-    taught = batches(
-        dataset(train, None if has_order else config.trainer.seed), config, shuffle_seed=config.trainer.seed
-    )
-    judged = dataset(validation)
+    taught = table(train) if has_order else Unordered(**vars(table(train)))
     is_over = threading.Event()
     if minutes is not None:
         threading.Thread(target=_stop, args=(model, minutes, is_over), daemon=True).start()
     with tempfile.TemporaryDirectory() as run_path:
         try:
-            fit(model, taught, batches(judged, config), Path(run_path))
+            learned_from = batches(taught, config, shuffle_seed=config.trainer.seed)
+            fit(model, learned_from, batches(table(validation), config), Path(run_path))
         finally:
             is_over.set()
     epochs = len(model.history.epoch)
@@ -98,74 +97,47 @@ def _stop(model: Recommender, minutes: float, is_over: threading.Event) -> None:
         model.stop_training = True
 
 
-def dataset(examples: Examples, shuffle_seed: int | None = None) -> tf.data.Dataset:
-    """Sequences one by one, as trainer.inputs wants them; with a seed, in another order each time they are read."""
+def table(examples: Examples) -> SequenceTable:
+    """Examples as the Trainer holds what it reads."""
     sequences = examples.sequences
-    columns = {
+    positions = {
         "item_rows": sequences.rows.astype(np.int64),
         "type_rows": examples.types.astype(np.int64),
         TIMESTAMPS_KEY: sequences.timestamps.astype(np.int64),
         IS_TARGET_KEY: examples.is_target,
     }
-    ragged = {name: tf.RaggedTensor.from_row_splits(values, sequences.starts) for name, values in columns.items()}
-    data = tf.data.Dataset.from_tensor_slices((ragged, dict(examples.users)))
-    data = data.map(lambda sequence, user: {**sequence, **user}).cache()
-    if shuffle_seed is None:
-        return data
-    # a stateful shuffle would begin anew, with the same orders, whenever the data are read
-    seeds = tf.data.Dataset.random(seed=shuffle_seed, rerandomize_each_iteration=True)
-    return tf.data.Dataset.zip((data, seeds)).map(_shuffled)
+    return SequenceTable(starts=sequences.starts, positions=positions, users=examples.users)
 
 
-def _shuffled(sequence: Batch, seed: tf.Tensor) -> Batch:
-    places = tf.range(tf.size(sequence["item_rows"], out_type=tf.int64))
-    order = tf.random.experimental.stateless_shuffle(places, seed=tf.stack([seed, 0]))
-    mixed = {name: tf.gather(sequence[name], order) for name in ("item_rows", "type_rows")}
-    return {**sequence, **mixed, TIMESTAMPS_KEY: places, IS_TARGET_KEY: places > 0}
+class Unordered(SequenceTable):
+    """Sequences that happened in no order: every epoch learns them in another one, the first position no target."""
+
+    def in_new_order(self, rng: np.random.Generator) -> SequenceTable:
+        """Shuffles each sequence; the times, which are places here, stay."""
+        order = np.lexsort((rng.random(len(self.owners)), self.owners))
+        mixed = {name: self.positions[name][order] for name in ("item_rows", "type_rows")}
+        return replace(self, positions={**self.positions, **mixed})
 
 
 def queries(model: Recommender, questions: Examples) -> np.ndarray:
     """Query embedding of every target: [T, D], in the order of the targets."""
-    table = model.embed_catalog()
-    found = np.zeros((len(questions.positions), table.shape[1]), np.float32)
+    items = model.embed_catalog()
+    found = np.zeros((len(questions.positions), items.shape[1]), np.float32)
 
     @tf.function(reduce_retracing=True)
     def embed(batch: Batch) -> tf.Tensor:
-        return model.target_queries(batch, tf.gather(table, batch["item_rows"]))
+        return model.target_queries(batch, tf.gather(items, batch["item_rows"]))
 
+    asked = table(questions)
+    parts, lengths = whole(asked), np.diff(asked.starts)
     index = np.cumsum(questions.is_target) - 1  # of the target at each position
-    for batch, positions in padded(questions):
-        is_asked = batch[IS_TARGET_KEY]
-        tensors = {name: tf.constant(values) for name, values in batch.items()}
-        found[index[positions[is_asked]]] = embed(tensors).numpy()
+    for some in dealt(lengths, int(lengths.max(initial=1)), POSITIONS_AT_A_TIME):
+        batch = asked.padded(parts[some])
+        places = parts.start[some, np.newaxis] + np.arange(batch["item_rows"].shape[1])
+        found[index[places[batch[IS_TARGET_KEY]]]] = embed(
+            {name: tf.constant(values) for name, values in batch.items()}
+        ).numpy()
     return found
-
-
-def padded(examples: Examples) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
-    """Batches of sequences of about one length (trainer.inputs), and which position each place holds: [B, L]."""
-    sequences = examples.sequences
-    lengths = np.diff(sequences.starts)
-    order = np.argsort(lengths, kind="stable")
-    begin = 0
-    while begin < len(order):
-        end = begin + 1
-        while end < len(order) and lengths[order[end]] * (end + 1 - begin) <= POSITIONS_AT_A_TIME:
-            end += 1
-        users = order[begin:end]
-        place = np.arange(max(1, lengths[users[-1]]))
-        is_there = place < lengths[users][:, np.newaxis]
-        positions = np.where(is_there, sequences.starts[users][:, np.newaxis] + place, 0)
-        yield (
-            {
-                "item_rows": np.where(is_there, sequences.rows[positions], 0),
-                "type_rows": np.where(is_there, examples.types[positions], 0),
-                TIMESTAMPS_KEY: np.where(is_there, sequences.timestamps[positions], NEVER),
-                IS_TARGET_KEY: is_there & examples.is_target[positions],
-                **{name: values[users] for name, values in examples.users.items()},
-            },
-            positions,
-        )
-        begin = end
 
 
 def retrieval_scores(model: Recommender, questions: Examples) -> Scores:

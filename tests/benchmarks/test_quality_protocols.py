@@ -10,7 +10,7 @@ import tensorflow as tf
 from benchmarks.protocols import continual, ml_100k, next_item, rating, two_tower
 from benchmarks.protocols.categories import many
 from benchmarks.protocols.ease import Ease
-from benchmarks.protocols.learned import dataset, padded
+from benchmarks.protocols.learned import Unordered, queries, table
 from benchmarks.protocols.options import Options
 from benchmarks.protocols.questions import (
     mrr,
@@ -104,37 +104,42 @@ def test_a_baseline_is_asked_with_the_whole_history():
 
 def test_without_an_order_each_epoch_has_another_one_and_loses_nothing():
     examples = to_learn([np.arange(1, 30), np.array([7])], [np.arange(29) % 5 + 1, np.array([4])])
-    tf.keras.utils.set_random_seed(1)  # as a training does
-    data = dataset(examples, shuffle_seed=1)
-    first, second = ([sequence["item_rows"].numpy().tolist() for sequence in data] for _ in range(2))
-    assert first[0] != second[0]
-    assert sorted(first[0]) == sorted(second[0]) == [*range(1, 30)]
-    for sequence in data:
-        types = dict(zip(sequence["item_rows"].numpy().tolist(), sequence["type_rows"].numpy().tolist(), strict=True))
-        assert all(kind == (4 if item == 7 and len(types) == 1 else (item - 1) % 5 + 1) for item, kind in types.items())
-        assert sequence["is_target"].numpy().tolist() == [False] + [True] * (len(types) - 1)
-        assert sequence["timestamps"].numpy().tolist() == [*range(len(types))]
+    unordered, rng = Unordered(**vars(table(examples))), np.random.default_rng(1)
+    first, second = (unordered.in_new_order(rng).positions for _ in range(2))
+    assert first["item_rows"].tolist() != second["item_rows"].tolist()
+    for read in (first, second):
+        assert sorted(read["item_rows"][:29].tolist()) == [*range(1, 30)]
+        assert read["item_rows"][29] == 7
+        assert read["type_rows"].tolist() == [*((read["item_rows"][:29] - 1) % 5 + 1), 4]
+        assert read["is_target"].tolist() == [False, *[True] * 28, False]
+        assert read["timestamps"].tolist() == [*range(29), 0]
 
 
 def test_with_an_order_sequences_are_as_they_came():
-    (first, *_) = dataset(to_learn(THREE_USERS, users={"age": np.array([1.0, 2.0, 3.0])}))
-    assert first["item_rows"].numpy().tolist() == [1, 2, 3, 4]
-    assert float(first["age"]) == 1.0
+    read = table(to_learn(THREE_USERS, users={"age": np.array([1.0, 2.0, 3.0])}))
+    assert read.in_new_order(np.random.default_rng(1)) is read
+    assert read.positions["item_rows"][:4].tolist() == [1, 2, 3, 4]
+    assert read.users["age"].tolist() == [1, 2, 3]
 
 
-def test_padded_batches_hold_every_position_once_where_they_say():
+def test_queries_come_in_the_order_of_their_targets():
     rng = np.random.default_rng(0)
-    parts = [rng.integers(1, 50, size) for size in rng.integers(1, 400, 300)]
-    examples = to_learn(parts, users={"n": np.arange(300)})
-    seen = []
-    for batch, positions in padded(examples):
-        is_there = batch["item_rows"] > 0
-        assert batch["item_rows"].size <= 2**16
-        assert np.array_equal(batch["item_rows"][is_there], examples.sequences.rows[positions[is_there]])
-        assert np.array_equal(batch["is_target"][is_there], examples.is_target[positions[is_there]])
-        assert np.array_equal(batch["n"], examples.sequences.owners[positions[:, 0]])
-        seen.append(positions[is_there])
-    assert sorted(np.concatenate(seen).tolist()) == [*range(len(examples.sequences.rows))]
+    examples = to_learn([rng.integers(1, 50, size) for size in rng.integers(1, 400, 300)], users={"n": np.arange(300)})
+
+    class Echo:
+        """A query is the item and the user that it is asked for."""
+
+        def embed_catalog(self):
+            return tf.zeros([51, 2])
+
+        def target_queries(self, batch, items):
+            users = tf.repeat(batch["n"][:, tf.newaxis], tf.shape(items)[1], axis=1)
+            pairs = tf.stack([batch["item_rows"], users], axis=-1)
+            return tf.cast(tf.boolean_mask(pairs, batch["is_target"]), tf.float32)
+
+    found = queries(Echo(), examples)
+    np.testing.assert_array_equal(found[:, 0], examples.targets)
+    np.testing.assert_array_equal(found[:, 1], examples.sequences.owners[examples.positions])
 
 
 # Next item

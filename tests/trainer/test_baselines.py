@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from trainer.baseline_report import ranks_of, read, report_baselines
+from trainer.baseline_report import counted, ranks_of, report_baselines
 from trainer.baselines import DAY_SECONDS, CoVisits, Popularity, Sequences
 from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import Features
+from trainer.sequences import SequenceTable
 
 CONFIG = ModelConfig(
     trainer=TrainerConfig(), features=Features(interaction_types={"view": 1.0, "buy": 3.0, "hide": 0.0}), max_history=3
@@ -95,33 +95,32 @@ def test_pairs_are_kept_sparse():
     assert chain.shares.nnz <= 100 * (49 + 48 + 47)  # dense, it would be 160 GB
 
 
-def dataset(rows, types, targets):
-    """Sequences one by one, of unequal length, a day between interactions."""
-    ragged = {
-        "item_rows": tf.ragged.constant(rows, dtype=tf.int64),
-        "type_rows": tf.ragged.constant(types, dtype=tf.int64),
-        "is_target": tf.ragged.constant(targets, dtype=tf.bool),
-        "timestamps": tf.ragged.constant([[day * DAY_SECONDS for day in range(len(r))] for r in rows], dtype=tf.int64),
+def table(rows, types, targets):
+    """Sequences of unequal length, a day between interactions."""
+    starts = np.append(0, np.cumsum([len(r) for r in rows]))
+    positions = {
+        "item_rows": np.concatenate(rows).astype(np.int64),
+        "type_rows": np.concatenate(types).astype(np.int64),
+        "is_target": np.concatenate(targets).astype(bool),
+        "timestamps": np.concatenate([np.arange(len(r)) for r in rows]) * DAY_SECONDS,
     }
-    return tf.data.Dataset.from_tensor_slices(ragged)
+    return SequenceTable(starts=starts, positions=positions, users={})
 
 
-TRAIN = dataset([[1, 2, 3], [1, 2], [1]], [[1, 1, 3], [1, 2], [0]], [[False, True, True], [False, True], [True]])
+TRAIN = table([[1, 2, 3], [1, 2], [1]], [[1, 1, 3], [1, 2], [0]], [[False, True, True], [False, True], [True]])
 
 
 def test_sequences_are_read_whole_with_the_weights_of_their_types():
-    read_back = read(TRAIN, CONFIG)
-    assert read_back.rows.tolist() == [1, 2, 3, 1, 2, 1]
-    assert read_back.starts.tolist() == [0, 3, 5, 6]
+    found = counted(TRAIN, CONFIG)
+    assert found.rows.tolist() == [1, 2, 3, 1, 2, 1]
+    assert found.starts.tolist() == [0, 3, 5, 6]
     # view, view, hide; view, buy; undeclared
-    assert read_back.weights.tolist() == [1, 1, 0, 1, 3, 0]
-    assert read_back.timestamps.tolist() == [0, DAY_SECONDS, 2 * DAY_SECONDS, 0, DAY_SECONDS, 0]
+    assert found.weights.tolist() == [1, 1, 0, 1, 3, 0]
+    assert found.timestamps.tolist() == [0, DAY_SECONDS, 2 * DAY_SECONDS, 0, DAY_SECONDS, 0]
 
 
 def test_baselines_are_judged_by_the_rule_of_the_model_and_told(tmp_path, caplog):
-    held_out = dataset(
-        [[1, 3], [2], [3, 1, 2]], [[1, 1], [1], [1, 1, 1]], [[False, True], [True], [False, False, True]]
-    )
+    held_out = table([[1, 3], [2], [3, 1, 2]], [[1, 1], [1], [1, 1, 1]], [[False, True], [True], [False, False, True]])
     with caplog.at_level("INFO", logger="evergreen.trainer"):
         report = report_baselines(TRAIN, held_out, num_items=20, config=CONFIG, run_path=tmp_path / "run")
     # Popularity: item 2 has 4, item 1 has 2, the 18 others 0. Target 3 after 1: 2 is above it and the 17 others are
@@ -140,7 +139,7 @@ def test_baselines_are_judged_by_the_rule_of_the_model_and_told(tmp_path, caplog
 def test_a_held_out_item_says_nothing_of_itself():
     chain = CoVisits(num_items=5)
     chain.fit(Sequences.of([np.array([2, 2, 2])]))  # 2 follows 2, and an empty history knows nothing: all tie
-    (ranks,) = ranks_of(chain, dataset([[2]], [[1]], [[True]]), 5, True)
+    (ranks,) = ranks_of(chain, table([[2]], [[1]], [[True]]), 5, True)
     assert ranks.tolist() == [5]
 
 
@@ -148,7 +147,7 @@ def test_what_the_history_holds_competes_only_where_it_may_be_recommended_again(
     popularity = Popularity(num_items=5)
     popularity.fit(Sequences.of([np.array([1, 1, 1, 2, 2, 3])]))
     rows = [[1, 3], [2, 3], [1, 2, 3], [3]]
-    histories = dataset(rows, [[1] * len(r) for r in rows], [[False] * (len(r) - 1) + [True] for r in rows])
+    histories = table(rows, [[1] * len(r) for r in rows], [[False] * (len(r) - 1) + [True] for r in rows])
     (ranks,) = ranks_of(popularity, histories, 5, True)
     assert ranks.tolist() == [2, 2, 1, 3]  # 1 and 2 are ahead of 3, where they compete
     (ranks,) = ranks_of(popularity, histories, 5, False)
@@ -158,9 +157,9 @@ def test_what_the_history_holds_competes_only_where_it_may_be_recommended_again(
 def test_ranks_do_not_depend_on_how_many_are_judged_at_a_time():
     rng = np.random.default_rng(1)
     rows = [rng.integers(1, 30, rng.integers(2, 9)).tolist() for _ in range(40)]
-    data = dataset(rows, [[1] * len(r) for r in rows], [[False] * (len(r) - 1) + [True] for r in rows])
+    data = table(rows, [[1] * len(r) for r in rows], [[False] * (len(r) - 1) + [True] for r in rows])
     chain = CoVisits(30)
-    chain.fit(read(data, CONFIG))
+    chain.fit(counted(data, CONFIG))
     (at_once,) = ranks_of(chain, data, 30, True)
     slices = [*ranks_of(chain, data, 30, True, scores_at_a_time=30 * 7)]
     assert [len(ranks) for ranks in slices] == [7] * 5 + [5]

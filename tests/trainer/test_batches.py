@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import Feature, Features
-from trainer.inputs import NEVER, batches, pieces, windows
+from trainer.inputs import batches
+from trainer.sequences import NEVER, SequenceTable, dealt, pieces, windows
 
 MAX_HISTORY = 3
 FEATURES = Features(
@@ -24,22 +25,19 @@ def config(**settings):
     return ModelConfig(trainer=TrainerConfig(**settings), features=FEATURES, max_history=MAX_HISTORY)
 
 
-def sequence(user, length, is_target=None):
-    """Items are places in time, so that what a piece holds can be told from its items."""
-    return {
-        "item_rows": np.arange(length) + 1000 * user,
-        "type_rows": np.ones(length, np.int64),
-        "timestamps": np.arange(length),
-        "is_target": np.arange(length) > 0 if is_target is None else np.asarray(is_target),
-        "likes": np.arange(length),  # as long as the sequence, and no position of it
-        "hour": np.arange(length, dtype=np.float32),
+def sequences(lengths=tuple(LENGTHS), is_target=None):
+    """Items are places in time, so that what a part holds can be told from its items."""
+    starts = np.append(0, np.cumsum(lengths))
+    place = np.concatenate([np.arange(length) for length in lengths])
+    positions = {
+        "item_rows": place + 1000 * np.repeat(np.arange(len(lengths)), lengths),
+        "type_rows": np.ones(len(place), np.int64),
+        "timestamps": place,
+        "is_target": place > 0 if is_target is None else is_target,
+        "hour": place.astype(np.float32),
     }
-
-
-def sequences(lengths=tuple(LENGTHS)):
-    made = [sequence(user, length) for user, length in enumerate(lengths)]
-    signature = {name: tf.TensorSpec([None], value.dtype) for name, value in made[0].items()}
-    return tf.data.Dataset.from_generator(lambda: iter(made), output_signature=signature)
+    likes = np.arange(len(lengths))[:, np.newaxis] * [1, 2]
+    return SequenceTable(starts=starts, positions=positions, users={"likes": likes})
 
 
 def targets_of(dataset):
@@ -64,21 +62,27 @@ def test_every_target_comes_once_with_the_whole_history_before_it(positions):
 
 
 def test_pieces_are_short_and_leave_the_user_whole():
-    for length in LENGTHS:
-        one = {name: tf.constant(value) for name, value in sequence(1, length).items()}
-        for piece in pieces(one, config()):
-            assert len(piece["item_rows"]) == len(piece["hour"]) <= 4 * MAX_HISTORY
-            np.testing.assert_array_equal(piece["hour"], piece["timestamps"])
-            assert piece["likes"].shape == [length]
+    read = sequences()
+    parts = pieces(read, MAX_HISTORY)
+    assert max(parts.end - parts.start) == 4 * MAX_HISTORY
+    batch = read.padded(parts)
+    is_there = batch["timestamps"] != NEVER
+    np.testing.assert_array_equal(batch["hour"][is_there], batch["timestamps"][is_there])
+    assert not batch["item_rows"][~is_there].any()
+    assert not batch["is_target"][~is_there].any()
+    np.testing.assert_array_equal(batch["item_rows"][:, 0] // 1000, parts.owner)
+    np.testing.assert_array_equal(batch["likes"], parts.owner[:, np.newaxis] * [1, 2])
 
 
-def test_a_piece_without_a_target_is_left_out():
+def test_a_part_without_a_target_is_left_out():
     is_target = np.zeros(100, bool)
     is_target[50] = True
-    one = {name: tf.constant(value) for name, value in sequence(1, 100, is_target).items()}
-    (piece,) = pieces(one, config())
-    assert piece["item_rows"][piece["is_target"]].numpy().tolist() == [1050]
-    assert not list(pieces({**one, "is_target": tf.zeros([100], tf.bool)}, config()))
+    one = sequences((100,), is_target)
+    for parts in (pieces(one, MAX_HISTORY), windows(one, MAX_HISTORY, np.random.default_rng(1))):
+        batch = one.padded(parts)
+        assert batch["item_rows"][batch["is_target"]].tolist() == [50]
+        assert len(parts) == 1
+    assert not len(pieces(sequences((100,), np.zeros(100, bool)), MAX_HISTORY))
 
 
 def test_learning_sees_every_target_once_with_some_of_what_came_right_before_it():
@@ -103,15 +107,14 @@ def test_the_next_epoch_of_data_that_repeat_is_cut_anew():
 
 
 def test_windows_are_cut_anywhere_and_filled_up_with_what_was_before():
-    one = {name: tf.constant(value) for name, value in sequence(1, 40, np.ones(40, bool)).items()}
+    one = sequences((40,), np.ones(40, bool))
     cuts, newest = set(), set()
     for seed in range(20):
-        made = list(windows(one, tf.constant(seed, tf.int64), config()))
-        cuts.add(len(made[0]["item_rows"]))
-        for window in made:
-            assert len(window["item_rows"]) == len(window["hour"]) <= MAX_HISTORY + 1
-            assert window["likes"].shape == [40]
-        newest.add(len(made[-1]["item_rows"]))
+        parts = windows(one, MAX_HISTORY, np.random.default_rng(seed))
+        lengths = parts.end - parts.start
+        assert max(lengths) <= MAX_HISTORY + 1
+        cuts.add(lengths[0])
+        newest.add(lengths[-1])
     assert cuts == {1, 2, 3}, "the first window ends after 1 to H positions"
     assert newest == {MAX_HISTORY + 1}, "the newest targets are learned from as much as a window holds"
 
@@ -122,7 +125,16 @@ def test_a_batch_is_of_about_one_length_and_no_larger_than_it_may():
     made = list(batches(sequences(tuple(lengths)), config(batch_positions=96)))
     assert max(batch["item_rows"].shape.num_elements() for batch in made) <= 96
     padding = sum(int(tf.math.count_nonzero(batch["timestamps"] == NEVER)) for batch in made)
-    assert padding < 0.3 * lengths.sum()  # 1 to 8 share a bucket: (12 - 1) / 2 a sequence if all shared one
+    assert padding < 0.2 * lengths.sum()  # (12 - 1) / 2 a sequence if all shared a batch: 0.85 of it
+
+
+def test_what_does_not_fill_a_batch_goes_to_the_next_longer_ones():
+    made = dealt(np.array([3, 9, 1, 2, 3, 9, 9, 1]), longest=9, positions=18)
+    # 9 of at most 2 positions would fit, and there are 3; 4 of at most 4 fit; one is left, for those of 9
+    assert sorted(map(len, made)) == [2, 2, 4]
+    assert sorted(np.concatenate(made).tolist()) == [*range(8)]
+    assert set(made[0].tolist()) <= {0, 2, 3, 4, 7}
+    assert dealt(np.zeros(0, np.int64), longest=9, positions=18) == []
 
 
 def test_a_seed_gives_an_order_that_changes_with_every_epoch():

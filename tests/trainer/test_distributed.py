@@ -184,8 +184,8 @@ def test_the_same_seed_gives_the_same_model_to_the_last_bit(fn_args, start, tmp_
 def test_two_workers_learn_what_one_learns_from_twice_the_batch(fn_args, start, tmp_path):
     # 19 users are steps of 6, 6, 6 and 1: the last leaves one worker without a user. What is drawn at random differs.
     sure = {"dropout": 0.0, "id_dropout": 0.0, "ranking_negatives": 0}
-    settings = {"epochs": 20, "learning_rate": 0.05, **sure}
-    two, one = fn_args("two", batch_positions=24, **settings), fn_args("one", batch_positions=48, **settings)
+    settings = {"epochs": 20, "patience_epochs": 20, "learning_rate": 0.05, **sure}
+    two, one = fn_args("two", batch_positions=12, **settings), fn_args("one", batch_positions=24, **settings)
     ports = free_ports(2)
     chief = start(two, tf_config=tf_config("chief", 0, ports))
     worker = start(two, ("-c", WORKER), [str(tmp_path / "worker")], tf_config("worker", 0, ports))
@@ -197,7 +197,7 @@ def test_two_workers_learn_what_one_learns_from_twice_the_batch(fn_args, start, 
     for left, right in zip(weights(tmp_path / "two"), weights(tmp_path / "one"), strict=True):
         np.testing.assert_allclose(left, right, atol=1e-4)
     # Two items are known, three compete: an order that is the same for all has ndcg (1 + 1/log2(3) + 1/2) / 3 = 0.71.
-    assert max(map(float, re.findall(r"epoch .* ndcg@10 (\S+)", chief_log))) > 0.95
+    assert max(map(float, re.findall(r"epoch .* ndcg@10 (\S+)", chief_log))) > 0.85
     assert "epoch" not in worker_log
     assert len(list((tmp_path / "two_run").rglob("events.*"))) == 1  # the chief's
 

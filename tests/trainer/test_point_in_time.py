@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer.inputs import NEVER, history_lengths
+from trainer.inputs import history_lengths
+from trainer.sequences import NEVER
 
 USERS, LENGTH, ITEMS, MAX_HISTORY = 48, 9, 30, 4
 

@@ -8,8 +8,9 @@ import tensorflow_transform as tft
 from trainer.catalog import Catalog
 from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import Feature, Features
-from trainer.inputs import NEVER, RowLookup, batches, dense_sequences, read_sequences
+from trainer.inputs import RowLookup, batches, dense_sequences, read_sequences
 from trainer.preprocessing import preprocessing_fn
+from trainer.sequences import NEVER
 
 ITEMS = [b"a", b"b", b"c", b"d", b"e"]
 

@@ -5,29 +5,32 @@ import pytest
 import tensorflow as tf
 
 from trainer.config import ModelConfig, TrainerConfig
-from trainer.inputs import NEVER
+from trainer.sequences import SequenceTable
 from trainer.trial import Trial, Trials, part_of
 
 DAY = 24 * 3600
 
 
 def test_a_trial_learns_the_targets_of_its_time_from_histories_of_its_time_with_weights_by_age():
-    sequence = {
-        "item_rows": tf.constant([5, 6, 7, 8, 9, 0], tf.int64),
-        "type_rows": tf.constant([1, 2, 1, 2, 1, 0], tf.int64),
-        "timestamps": tf.constant([1 * DAY, 2 * DAY, 4 * DAY, 6 * DAY, 7 * DAY, NEVER], tf.int64),
-        "is_target": tf.constant([True, True, True, True, True, False]),
+    positions = {
+        "item_rows": np.array([5, 6, 7, 8, 9]),
+        "type_rows": np.array([1, 2, 1, 2, 1]),
+        "timestamps": np.array([1, 2, 4, 6, 7]) * DAY,
+        "is_target": np.ones(5, bool),
     }
+    sequences = SequenceTable(starts=np.array([0, 5]), positions=positions, users={})
     trial = Trial(from_seconds=2 * DAY, until_seconds=6 * DAY, served_from_seconds=0, half_life_days=2.0)
-    part = part_of(sequence, trial, cut_seconds=6 * DAY)
-    assert part["item_rows"].numpy().tolist() == [0, 6, 7, 8, 9, 0]  # the first is before the window: unknown
-    assert part["type_rows"].numpy().tolist() == [0, 2, 1, 2, 1, 0]
-    assert part["is_target"].numpy().tolist() == [False, True, True, False, False, False]
+    part = part_of(sequences, trial, cut_seconds=6 * DAY).positions
+    assert part["item_rows"].tolist() == [0, 6, 7, 8, 9]  # the first is before the window: unknown
+    assert part["type_rows"].tolist() == [0, 2, 1, 2, 1]
+    assert part["is_target"].tolist() == [False, True, True, False, False]
     # 5, 4, 2 and 0 days before the cut; what is after it weighs 1
-    np.testing.assert_allclose(part["weights"], [2**-2.5, 0.25, 0.5, 1, 1, 1], rtol=1e-6)
-    unweighted = part_of(sequence, Trial(from_seconds=0, until_seconds=NEVER, served_from_seconds=0), 6 * DAY)
+    np.testing.assert_allclose(part["weights"], [2**-2.5, 0.25, 0.5, 1, 1], rtol=1e-6)
+    assert part["weights"].dtype == np.float32
+    always = Trial(from_seconds=0, until_seconds=8 * DAY, served_from_seconds=0)
+    unweighted = part_of(sequences, always, 6 * DAY).positions
     assert "weights" not in unweighted
-    for name, value in sequence.items():
+    for name, value in positions.items():
         np.testing.assert_array_equal(unweighted[name], value)
 
 
@@ -40,7 +43,7 @@ def trials(world, tmp_path_factory):
             targets = example.features.feature["is_target"].int64_list.value
             targets[:] = [0] * (len(targets) - 1) + [1]
             writer.write(example.SerializeToString())
-    trainer = TrainerConfig(embedding_dim=4, epochs=3, batch_positions=24)
+    trainer = TrainerConfig(embedding_dim=4, epochs=3, batch_positions=8)
     return Trials(
         ModelConfig(trainer=trainer, features=world.features, max_history=3),
         train_files=world.sequence_files,

@@ -14,6 +14,7 @@ from trainer.model import Recommender
 from trainer.optimizer import Moments
 from trainer.run import start
 from trainer.saved import build, save
+from trainer.sequences import SequenceTable
 from trainer.warm_start import Change, cold_start, move_rows, place_beside, warm_start
 
 
@@ -154,22 +155,18 @@ def test_after_a_cold_start_everything_came(model):
 def test_a_new_item_is_placed_beside_what_surrounds_it_by_hand():
     rows = np.array([[-5.0], [1.0], [10.0], [7.0], [7.0], [7.0]])  # unknown, 1, 2 known; 3, 4, 5 new
     is_new = np.array([False, False, False, True, True, True])
-    parts = [
-        # 3 stands between 1 and 2: (1 + 10) / 2. The next sequence begins with 1, and that is not beside it
-        (np.array([1, 3, 2, 1, 5]), np.array([0, 0, 0, 1, 2])),
-        # 4 twice: both times 2 is near, and 1 four positions away or more; the unknown item says nothing
-        (np.array([1, 0, 0, 0, 4, 4, 2]), np.array([0, 0, 0, 0, 0, 0, 0])),
-    ]
-    placed = place_beside(rows, is_new, parts)
+    # 3 stands between 1 and 2: (1 + 10) / 2. The next sequence begins with 1, and that is not beside it.
+    # 4 twice: both times 2 is near, and 1 four positions away or more; the unknown item says nothing
+    items = np.array([1, 3, 2, 1, 5, 1, 0, 0, 0, 4, 4, 2])
+    owners = np.array([0, 0, 0, 1, 2, 3, 3, 3, 3, 3, 3, 3])
+    placed = place_beside(rows, is_new, items, owners)
     assert placed[:, 0].tolist() == [-5.0, 1.0, 10.0, 5.5, 10.0, 0.0]
     assert rows[3, 0] == 7.0  # the argument stays as it was
 
 
 def sequences_of(rows):
-    return tf.data.Dataset.from_generator(
-        lambda: ({"item_rows": sequence} for sequence in rows),
-        output_signature={"item_rows": tf.TensorSpec([None], tf.int64)},
-    )
+    starts = np.append(0, np.cumsum([len(r) for r in rows]))
+    return SequenceTable(starts=starts, positions={"item_rows": np.concatenate(rows)}, users={})
 
 
 def plain_model(ids, seed):
