@@ -19,7 +19,7 @@ from trainer.distribution import share
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY, WEIGHTS_KEY
 from trainer.frequency import Frequency
 from trainer.inputs import Batch, history_lengths
-from trainer.losses import full_softmax_loss, mixed_sampling_probability
+from trainer.losses import mixed_inclusion_probability, softmax_loss
 from trainer.optimizer import Moments
 from trainer.ranking import RankingHead, outcome_loss
 from trainer.towers import CandidateTower, QueryTower
@@ -43,11 +43,6 @@ class Recommender(tfrs.Model):
         num_types = len(config.features.interaction_types)
         self.ranking_head = RankingHead(config.trainer.embedding_dim, num_types, config.trainer.dropout)
         self.ranking_head.trainable = config.trainer.ranking_weight > 0
-        self.retrieval_task = tfrs.tasks.Retrieval(
-            temperature=config.trainer.temperature,
-            remove_accidental_hits=True,
-            num_hard_negatives=config.trainer.hard_negatives,
-        )
 
     def target_queries(self, batch: Batch, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Query embedding of every target of a batch: item embeddings [B, L, D] → [T, D], in row-major order.
@@ -105,7 +100,7 @@ class Recommender(tfrs.Model):
     ) -> tuple[tf.Tensor, tf.Tensor, "Candidates"]:
         table = self.embed_catalog(training)
         queries = self.target_queries(batch, tf.gather(table, batch["item_rows"]), training)
-        loss = full_softmax_loss(queries / self.config.trainer.temperature, table[1:], positives - 1, weights)
+        loss = softmax_loss(queries / self.config.trainer.temperature, table[1:], positives - 1, weights)
         rows = tf.range(1, self.catalog.size + 1, dtype=tf.int64)
         return loss, queries, Candidates(rows, table[1:], positives - 1, tf.zeros([]))
 
@@ -113,29 +108,29 @@ class Recommender(tfrs.Model):
         self, batch: Batch, positives: tf.Tensor, weights: tf.Tensor, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor, "Candidates"]:
         uniform = tf.random.uniform([self.config.trainer.uniform_negatives], 1, self.catalog.size + 1, dtype=tf.int64)
+        offered = tf.concat([positives, uniform], axis=0)
         rows = tf.reshape(batch["item_rows"], [-1])
-        needed, index = tf.unique(tf.concat([rows, positives, uniform], axis=0))
-        embedded = tf.gather(self.candidate_tower(needed, training=training), index)
-        num_rows, num_targets = tf.size(rows), tf.size(positives)
-        items = tf.reshape(embedded[:num_rows], tf.concat([tf.shape(batch["item_rows"]), [embedded.shape[-1]]], 0))
+        needed, place = tf.unique(tf.concat([offered, rows], axis=0))
+        embedded = self.candidate_tower(needed, training=training)
+        shape = tf.concat([tf.shape(batch["item_rows"]), [embedded.shape[-1]]], axis=0)
+        items = tf.reshape(tf.gather(embedded, place[tf.size(offered) :]), shape)
         queries = self.target_queries(batch, items, training)
-        candidate_rows = tf.concat([positives, uniform], axis=0)
+        num_candidates = tf.size(tf.unique(offered).y)  # the first of what is needed: it is in order of appearance
+        candidate_rows, candidates = needed[:num_candidates], embedded[:num_candidates]
         if training:
             self.frequency.see(positives - 1)
         frequency = self.frequency.per_step(candidate_rows - 1)
-        probability = mixed_sampling_probability(frequency, tf.size(uniform), self.catalog.size)
-        loss = self.retrieval_task(
-            queries,
-            embedded[num_rows:],
-            sample_weight=weights,
-            candidate_sampling_probability=probability,
-            candidate_ids=candidate_rows,
-            compute_metrics=False,
+        log_q = tf.math.log(mixed_inclusion_probability(frequency, tf.size(uniform), self.catalog.size))
+        own = place[: tf.size(positives)]
+        loss = softmax_loss(
+            queries / self.config.trainer.temperature,
+            candidates,
+            own,
+            weights,
+            log_q=log_q,
+            hard_negatives=self.config.trainer.hard_negatives,
         )
-        # The task sums over targets; a mean keeps the learning rate's meaning the same for both losses.
-        loss = tf.math.divide_no_nan(loss, tf.reduce_sum(weights))
-        candidates = Candidates(candidate_rows, embedded[num_rows:], tf.range(num_targets), tf.math.log(probability))
-        return loss, queries, candidates
+        return loss, queries, Candidates(candidate_rows, candidates, own, log_q)
 
     def _ranking_loss(
         self,
