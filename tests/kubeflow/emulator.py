@@ -26,12 +26,16 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Queue
+from threading import Lock
 from typing import Any
 
 import yaml
 
+NODES = 2
 NUMBERS = {"NUMBER_INTEGER": int, "NUMBER_DOUBLE": (int, float), "STRING": str, "BOOLEAN": bool}
 OUTPUT_FILES = ("/tmp/kfp_outputs/output_metadata.json", "/minio/mlpipeline/v2/output_metadata.json")  # to 2.14; since
 
@@ -64,63 +68,78 @@ class Backend:
     output_file: str = OUTPUT_FILES[0]
     cache: dict[str, Task] = field(default_factory=dict)
     ids: Any = field(default_factory=lambda: itertools.count(1))
-    _pods: subprocess.Popen[str] | None = None
+    _nodes: list[subprocess.Popen[str]] = field(default_factory=list)
+    _idle: Queue[subprocess.Popen[str]] = field(default_factory=Queue)
+    _starting: Any = field(default_factory=Lock)
 
     def run(
         self, package: Path, parameters: Mapping[str, Any], look: Callable[[Task], object] = lambda _: None
     ) -> dict[str, Task]:
-        """Runs a package; tasks in the order they ran, each shown to `look`. It ends at the first that fails.
+        """Runs a package, a task per node at a time; tasks in the order they ended, each shown to `look`.
 
-        Raises BackendError where the backend itself would refuse.
+        After the first that fails none is begun, and it is the last. Raises BackendError where the backend itself would
+        refuse.
         """
         spec, *platforms = yaml.safe_load_all(package.read_text())
         if spec["schemaVersion"] != "2.1.0":
             raise BackendError(f"schemaVersion {spec['schemaVersion']}")
         root = self._root_parameters(spec, parameters)
-        run_id, tasks, done = str(uuid.uuid4()), spec["root"]["dag"]["tasks"], {}
-        while waiting := [name for name in tasks if name not in done]:
-            ready = [name for name in waiting if set(tasks[name].get("dependentTasks", ())) <= set(done)]
-            if not ready:
-                raise BackendError(f"tasks wait for what is not there: {waiting}")
-            for name in ready:
-                done[name] = _Step(self, spec, platforms, run_id, name, root, done).run()
-                look(done[name])
-                if done[name].state == "FAILED":
-                    return done
-        return done
+        run_id, tasks = str(uuid.uuid4()), spec["root"]["dag"]["tasks"]
+        done: dict[str, Task] = {}
+        failed: dict[str, Task] = {}
+        with ThreadPoolExecutor(NODES) as pool:
+            running: dict[Future[Task], str] = {}
+            while waiting := [name for name in tasks if name not in done and name not in failed]:
+                for name in waiting if not failed else ():
+                    if name not in running.values() and set(tasks[name].get("dependentTasks", ())) <= set(done):
+                        running[pool.submit(_Step(self, spec, platforms, run_id, name, root, done).run)] = name
+                if not running:
+                    if failed:
+                        break
+                    raise BackendError(f"tasks wait for what is not there: {waiting}")
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    name, task = running.pop(future), future.result()
+                    (failed if task.state == "FAILED" else done)[name] = task
+                    look(task)
+        return done | failed
 
     def run_pod(self, pod: Path, command: list[str], environment: dict[str, str]) -> tuple[int, float, str]:
         """Runs a command to its end: the exit code, the peak of its memory in GiB, and what it printed."""
         if command[:3] != ["python", "-m", "evergreen_kubeflow.entrypoint"]:
             raise BackendError(f"no such program in the image: {command[:3]}")
         self.start()
-        assert self._pods
-        assert self._pods.stdin
-        assert self._pods.stdout
-        self._pods.stdin.write(json.dumps({"pod": str(pod), "args": command[3:], "environment": environment}) + "\n")
-        self._pods.stdin.flush()
-        if not (answer := self._pods.stdout.readline()):
+        node = self._idle.get()
+        assert node.stdin
+        assert node.stdout
+        node.stdin.write(json.dumps({"pod": str(pod), "args": command[3:], "environment": environment}) + "\n")
+        node.stdin.flush()
+        if not (answer := node.stdout.readline()):
             raise BackendError("the cluster's node is gone; see what it printed")
+        self._idle.put(node)
         code, peak_kib = map(int, answer.split())
         return code, peak_kib / 2**20, (pod / "log").read_text(errors="replace")
 
     def start(self) -> None:
-        """Brings the node up, unless it is; returns when it can run pods."""
-        if self._pods is None:
-            script = [sys.executable, str(Path(__file__).with_name("pods.py"))]
-            self._pods = subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            assert self._pods.stdout
-            self._pods.stdout.readline()
+        """Brings the nodes up, unless they are; returns when they can run pods."""
+        with self._starting:
+            if not self._nodes:
+                script = [sys.executable, str(Path(__file__).with_name("pods.py"))]
+                pipe = subprocess.PIPE
+                self._nodes = [subprocess.Popen(script, stdin=pipe, stdout=pipe, text=True) for _ in range(NODES)]
+                for node in self._nodes:
+                    assert node.stdout
+                    node.stdout.readline()
+                    self._idle.put(node)
 
     def path(self, uri: str) -> Path:
         """Where the store keeps an object or a prefix."""
         return self.store / uri.removeprefix("minio://")
 
     def close(self) -> None:
-        """Ends the node."""
-        if self._pods is not None:
-            self._pods.communicate()
-            self._pods = None
+        """Ends the nodes."""
+        for node in self._nodes:
+            node.communicate()
+        self._nodes, self._idle = [], Queue()
 
     @staticmethod
     def _root_parameters(spec: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
