@@ -261,7 +261,7 @@ def make_model(world: World) -> Callable[..., Any]:
     sides = {name: vocabulary(transform, name) for name in ("group", "likes", "bio", "device")}
 
     def make(catalog: Any, seed: int = 0, max_history: int = 4, **settings: Any) -> Any:
-        settings = {"embedding_dim": 8, "temperature": 0.5, **settings}
+        settings = {"embedding_dim": 8, "normalized": False, "temperature": 0.5, **settings}
         config = ModelConfig(trainer=TrainerConfig(**settings), features=world.features, max_history=max_history)
         model = build(config, catalog, sides)
         rng = np.random.default_rng(seed)

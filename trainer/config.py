@@ -20,8 +20,8 @@ class TrainerConfig:
     dropout: float = Field(default=0.2, ge=0, lt=1)
     full_softmax_below_items: int = Field(default=20_000, ge=0)  # larger catalogs use sampled negatives
     uniform_negatives: int = Field(default=1_000, ge=0)  # beside the in-batch negatives
-    normalized: bool = False  # embeddings of length 1: the score is a cosine, and wants a temperature of about 0.1
-    temperature: float = Field(default=1.0, gt=0)
+    normalized: bool = True  # embeddings of length 1, so that the score is a cosine; else it wants a temperature of 1
+    temperature: float = Field(default=0.12, gt=0)
     hard_negatives: int | None = Field(default=None, ge=1)  # only so many of the sampled ones, the nearest; null: all
     ranking_weight: float = Field(default=1.0, ge=0)  # of the ranking loss beside the retrieval loss
     ranking_negatives: int = Field(default=256, ge=0)  # proposals of retrieval per step that nobody took
