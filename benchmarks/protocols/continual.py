@@ -29,9 +29,9 @@ from .table import Line, Table
 
 MAX_HISTORY = 50
 HELD_OUT = 0.1
-REPLAY = 1.0  # sessions learned again, for each new one
+REPLAY = 2.0  # sessions learned again, for each new one
 RECORD = TrainerConfig(
-    embedding_dim=64,
+    embedding_dim=128,
     history_encoder="mean",
     dropout=0.5,
     id_dropout=0.0,

@@ -1,7 +1,8 @@
 """MovieLens 100K: which rating a user gives, RMSE over a random fifth of the ratings, some seeds.
 
 The five ratings are the interaction types. The ranking head gives each type of an interaction a logit, so a rating is
-expected to be Σ_r r · P(r | the user rates the film); the history before it holds films and the ratings they got.
+expected to be Σ_r r · P(r | the user rates the film); the history before it holds films and the ratings they got. Every
+user is known from training, so the query tower has a user id too (`learn_user_ids` of a contract).
 """
 
 from pathlib import Path
@@ -12,7 +13,7 @@ import tensorflow as tf
 from scipy.sparse.linalg import spsolve
 
 from trainer.config import ModelConfig, TrainerConfig
-from trainer.features import Features
+from trainer.features import USER_KEY, Feature, Features
 from trainer.model import Recommender
 
 from .learned import learned, plain_catalog, queries
@@ -24,17 +25,20 @@ from .table import Line, Table
 MAX_HISTORY = 256
 PAIRS_AT_A_TIME = 8_192
 GRADES = np.arange(1, 6)
+USER_ID = Feature(name=USER_KEY)
 RECORD = TrainerConfig(
     embedding_dim=32,
     history_encoder="mean",
-    dropout=0.3,
+    dropout=0.5,
     id_dropout=0.0,
+    normalized=False,
+    temperature=1.0,
     batch_positions=8_192,
     learning_rate=2e-3,
     epochs=20,
     patience_epochs=None,
     validation_examples=2_000,
-    ranking_weight=10.0,
+    ranking_weight=100.0,
     ranking_negatives=0,
     ranking_gradient=1.0,
 )
@@ -80,8 +84,13 @@ def questions(ratings: Ratings, parts: Split, has_features: bool = False) -> Exa
         [films[user][-MAX_HISTORY:] for user in users],
         ratings.item[parts.asked],
         [grades[user][-MAX_HISTORY:] for user in users],
-        {name: values[users] for name, values in ratings.users.items()} if has_features else {},
+        {name: values[users] for name, values in described(ratings, has_features).items()},
     )
+
+
+def described(ratings: Ratings, has_features: bool) -> dict[str, np.ndarray]:
+    """What is known of each user: the id, and features where they are wanted."""
+    return {USER_ID.name: np.arange(ratings.num_users) + 1, **(ratings.users if has_features else {})}
 
 
 def expected_ratings(model: Recommender, asked: Examples) -> np.ndarray:
@@ -130,13 +139,13 @@ def teach(ratings: Ratings, parts: Split, options: Options, seed: int) -> tuple[
     """One training on the train part; and its seconds."""
     has_features = options.has_features
     declared = Features(
-        user=USER_FEATURES if has_features else (),
+        user=(USER_ID, *(USER_FEATURES if has_features else ())),
         item=ITEM_FEATURES if has_features else (),
         interaction_types={str(grade): 1.0 for grade in GRADES},
     )
     config = ModelConfig(trainer=options.config(RECORD, seed), features=declared, max_history=MAX_HISTORY)
     films, grades = (by_user(ratings, parts.train, column) for column in (ratings.item, ratings.rating))
-    train = to_learn(films, grades, ratings.users if has_features else {})
+    train = to_learn(films, grades, described(ratings, has_features))
     sample = np.random.default_rng(0).permutation(len(parts.asked))[: config.trainer.validation_examples]
     result = learned(
         config,
@@ -148,7 +157,10 @@ def teach(ratings: Ratings, parts: Split, options: Options, seed: int) -> tuple[
         ),
         train,
         questions(ratings, Split(train=parts.train, asked=parts.asked[sample]), has_features),
-        side_vocabularies=ratings.user_vocabularies if has_features else {},
+        side_vocabularies={
+            USER_ID.name: np.array([str(user).encode() for user in range(ratings.num_users)]),
+            **(ratings.user_vocabularies if has_features else {}),
+        },
         minutes=options.minutes,
         has_order=False,
     )

@@ -24,9 +24,9 @@ from .table import Line, Table
 
 MAX_HISTORY = 256
 RECORD = TrainerConfig(
-    embedding_dim=64,
+    embedding_dim=128,
     history_encoder="mean",
-    dropout=0.3,
+    dropout=0.4,
     id_dropout=0.0,
     normalized=True,
     temperature=0.1,
