@@ -131,7 +131,7 @@ def run(path: Path | None, options: Options) -> Table:
         ],
         published=PUBLISHED,
         bar=BAR,
-        is_lower_better=True,
+        less_is_better=("RMSE",),
     )
 
 

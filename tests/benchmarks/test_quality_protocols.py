@@ -382,6 +382,18 @@ def test_a_table_lines_up_and_says_whether_the_bar_is_met():
     assert columns == [len(lines[1])] * 2
     assert "good: the bar is met" in str(table)
     assert "bad: the bar is NOT met" in str(table)
-    assert not Table(
-        title="T", metrics=("RMSE",), ours=[], baselines=[], published=[], bar=(0.9,), is_lower_better=True
-    ).is_met(Line("x", (0.91,)))
+    both = Table(
+        title="T",
+        metrics=("recall", "read"),
+        ours=[Line("x", (0.5, 0.25))],
+        baselines=[],
+        published=[],
+        bar=(0.5, 0.25),
+        less_is_better=("read",),
+    )
+    assert both.is_met(Line("x", (0.5, 0.25)))
+    assert not both.is_met(Line("x", (0.49, 0.2)))
+    assert not both.is_met(Line("x", (0.6, 0.26)))
+    *_, at_least, at_most, _ = str(both).splitlines()
+    assert at_least.split() == ["at", "least", "0.5000", "–"]
+    assert at_most.split() == ["at", "most", "–", "0.2500"]
