@@ -63,17 +63,20 @@ def read_sequences(
 
     dataset = tf.data.TFRecordDataset(list(files), compression_type="GZIP", num_parallel_reads=len(files))
     dataset = dataset.take(at_most).batch(READ_AT_A_TIME).map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    nothing = {name: np.zeros([0] * len(s.shape), s.dtype.as_numpy_dtype) for name, s in dataset.element_spec.items()}
-    read = [nothing, *dataset.as_numpy_iterator()]
-    is_there = [batch[TIMESTAMPS_KEY] != NEVER for batch in read]
     of_user = {feature.name for feature in features.user}
+    lengths = [np.zeros(0, np.int64)]
+    read: dict[str, list[np.ndarray]] = {}
+    for name, of_batch in dataset.element_spec.items():  # nothing, of the right type: there may be no example
+        read[name] = [np.zeros([0] * (len(of_batch.shape) if name in of_user else 1), of_batch.dtype.as_numpy_dtype)]
+    for batch in dataset.as_numpy_iterator():
+        is_there = batch[TIMESTAMPS_KEY] != NEVER
+        lengths.append(is_there.sum(axis=1))
+        for name, values in batch.items():
+            read[name].append(values if name in of_user else values[is_there])
     return SequenceTable(
-        starts=np.append(0, np.cumsum(np.concatenate([there.sum(axis=1) for there in is_there]))),
-        positions={
-            name: np.concatenate([batch[name][there] for batch, there in zip(read, is_there, strict=True)])
-            for name in nothing.keys() - of_user
-        },
-        users={name: _end_to_end([batch[name] for batch in read]) for name in of_user},
+        starts=np.append(0, np.cumsum(np.concatenate(lengths))),
+        positions={name: np.concatenate(parts) for name, parts in read.items() if name not in of_user},
+        users={name: _end_to_end(parts) for name, parts in read.items() if name in of_user},
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sparse
 import tensorflow as tf
 
 from trainer.model import Recommender
@@ -114,18 +115,19 @@ def place_beside(rows: np.ndarray, is_new: np.ndarray, items: np.ndarray, owners
     `items` [P] are the rows of sequences end to end; which sequence each is of, ascending, say `owners` [P]. Beside
     means at most REACH positions away. What is beside nothing known has zeros; what is not new keeps its row.
     """
-    total, count = np.zeros(rows.shape, np.float64), np.zeros(len(rows), np.int64)
     is_known = ~is_new
     is_known[0] = False
+    pairs = [np.zeros((2, 0), np.int64)]
     for lag in range(1, REACH + 1):
         together = owners[lag:] == owners[:-lag]
         earlier, later = items[:-lag][together], items[lag:][together]
         for new, known in ((earlier, later), (later, earlier)):
             counted = is_new[new] & is_known[known]
-            np.add.at(total, new[counted], rows[known[counted]])
-            np.add.at(count, new[counted], 1)
-    mean = (total / np.maximum(count, 1)[:, np.newaxis]).astype(rows.dtype)
-    return np.where(is_new[:, np.newaxis], mean, rows)
+            pairs.append(np.stack([new[counted], known[counted]]))
+    new, known = np.concatenate(pairs, axis=1)
+    beside = sparse.csr_matrix((np.ones(len(new)), (new, known)), (len(rows), len(rows)))  # how often
+    mean = (beside @ rows) / np.maximum(beside.sum(axis=1), 1)
+    return np.where(is_new[:, np.newaxis], np.asarray(mean).astype(rows.dtype), rows)
 
 
 def cold_start(model: Recommender, because: str) -> Ledger:
