@@ -29,6 +29,7 @@ LIBRARIES = [
     "scipy>=1.11",
     "sqlalchemy>=2.0",
     "starlette>=0.37",
+    "tenacity>=8.2",
     "uvicorn[standard]>=0.30",
 ]
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from serving.errors import RegistryError
 from serving.registry_tables import METADATA
@@ -97,7 +99,7 @@ def _sqlite(target: sa.URL, busy_timeout_seconds: float) -> sa.Engine:
     if target.database:
         Path(target.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(target, connect_args={"timeout": busy_timeout_seconds}, **_JSON)
-    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "connect", partial(_prepare_sqlite, busy_timeout_seconds))
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -117,11 +119,18 @@ def _postgresql(target: sa.URL, busy_timeout_seconds: float) -> sa.Engine:
     return engine
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(timeout_seconds: float, connection: Any, _record: Any) -> None:
     # pysqlite must not begin transactions by itself: it would do so late, after the reads that decide a write
     # (docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable).
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode=WAL")
+    # A file becomes WAL once, alone: SQLite does not wait for its turn to do that, it says that the file is locked.
+    patience = stop_after_delay(timeout_seconds)
+    alone = Retrying(retry=retry_if_exception(_is_locked), stop=patience, wait=wait_random(0.01, 0.1), reraise=True)
+    alone(connection.execute, "PRAGMA journal_mode=WAL")
+
+
+def _is_locked(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -124,9 +124,13 @@ def test_processes_that_find_an_empty_database_make_it_once_and_one_of_them_push
     assert [line.who for line in registry.audit()] == [winner]
 
 
-def test_many_writers_lose_nothing_and_leave_one_live_version(registry_url: str) -> None:
+def test_many_writers_lose_nothing_and_leave_one_live_version(
+    registry_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = registry_url
     refused: list[int] = []
+    wrong: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", wrong.append)
 
     def write(first: int) -> None:
         mine = Registry(url)  # its own connections, as another process would have
@@ -142,6 +146,7 @@ def test_many_writers_lose_nothing_and_leave_one_live_version(registry_url: str)
         thread.start()
     for thread in threads:
         thread.join()
+    assert not wrong
     found = states(Registry(url))
     assert sorted(found) == list(range(1, 41))  # four writers with ten versions each
     assert [version for version, state in found.items() if state == "live"] == [40]
