@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         ):
             out = stack.enter_context(log.open("wb"))
             command = [sys.executable, "-m", f"apache_beam.runners.{module}", port]
-            server = subprocess.Popen(command, cwd=world.worker_folder, env=environment, stdout=out, stderr=out)
+            server = subprocess.Popen(
+                command,
+                cwd=world.worker_folder,
+                env=environment,
+                stdout=out,
+                stderr=out,
+                # what a shell starts in the background ignores it, and so would this
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            )
             stack.callback(server.wait, timeout=30)
             stack.callback(server.send_signal, signal.SIGINT)
         yield world
