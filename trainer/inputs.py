@@ -101,12 +101,12 @@ def batches(
 
     def epoch() -> Iterator[dict[str, np.ndarray]]:
         if rng is None:
-            read, parts = sequences, pieces(sequences, config.max_history)
+            read, longest = sequences, PIECE_HISTORIES * config.max_history
+            parts = pieces(read, config.max_history)
         else:
-            read = sequences.in_new_order(rng)
+            read, longest = sequences.in_new_order(rng), config.max_history + 1
             parts = windows(read, config.max_history, rng)
             parts = parts[rng.permutation(len(parts))]
-        longest = (PIECE_HISTORIES * config.max_history) if rng is None else config.max_history + 1
         made = dealt(parts.end - parts.start, longest, positions, at_least=num_replicas)
         for n in range(len(made)) if rng is None else rng.permutation(len(made)):
             yield read.padded(parts[made[n]])
