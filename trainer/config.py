@@ -18,6 +18,8 @@ class TrainerConfig:
     history_heads: int = Field(default=2, ge=1)  # of each block; they share embedding_dim
     id_dropout: float = Field(default=0.1, ge=0, lt=1)  # share of items whose id is hidden, so that content learns
     dropout: float = Field(default=0.2, ge=0, lt=1)
+    embedding_l2: float = Field(default=0.0, ge=0)  # λ Σ e² of all embedding tables, beside the loss
+    kernel_l2: float = Field(default=0.0, ge=0)  # the same of all layers' kernels
     full_softmax_below_items: int = Field(default=20_000, ge=0)  # larger catalogs use sampled negatives
     uniform_negatives: int = Field(default=1_000, ge=0)  # beside the in-batch negatives
     normalized: bool = True  # embeddings of length 1, so that the score is a cosine; else it wants a temperature of 1
@@ -28,6 +30,7 @@ class TrainerConfig:
     ranking_gradient: float = Field(
         default=0.0, ge=0, le=1
     )  # how much of it reaches the towers; 0: the head reads only
+    graded_types: bool = False  # interaction types are grades of one scale, the least first (trainer.ranking)
     epochs: int = Field(default=10, ge=1)  # at most
     patience_epochs: int | None = Field(default=3, ge=1)  # without a better NDCG; null: all epochs, the last kept
     validation_examples: int = Field(default=10_000, ge=1)  # of the eval split, at most, judge an epoch

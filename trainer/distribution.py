@@ -34,6 +34,12 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
     return resolver.task_id + (0 if is_chief else len(resolver.cluster_spec().as_dict().get("chief", ())))
 
 
+def equal_share() -> float:
+    """This replica's part of what all replicas add alike: 1 / N."""
+    context = tf.distribute.get_replica_context()
+    return 1.0 if context is None else 1.0 / context.num_replicas_in_sync
+
+
 def share(total: tf.Tensor) -> tf.Tensor:
     """This replica's part of the sum of `total` over all replicas, 0..1: [...] → [...]; 1 where there is one replica.
 

@@ -15,13 +15,13 @@ import tensorflow_recommenders as tfrs
 
 from trainer.catalog import Catalog
 from trainer.config import ModelConfig
-from trainer.distribution import share
+from trainer.distribution import equal_share, share
 from trainer.features import IS_TARGET_KEY, TIMESTAMPS_KEY, WEIGHTS_KEY
 from trainer.frequency import Frequency
 from trainer.inputs import Batch, history_lengths
 from trainer.losses import mixed_inclusion_probability, softmax_loss
 from trainer.optimizer import Moments
-from trainer.ranking import RankingHead, outcome_loss
+from trainer.ranking import GradedLogits, RankingHead, outcome_loss
 from trainer.towers import CandidateTower, QueryTower
 
 
@@ -41,7 +41,8 @@ class Recommender(tfrs.Model):
         self.candidate_tower = CandidateTower(catalog, config)
         self.query_tower = QueryTower(config, {name: len(ids) for name, ids in side_vocabularies.items()})
         num_types = len(config.features.interaction_types)
-        self.ranking_head = RankingHead(config.trainer.embedding_dim, num_types, config.trainer.dropout)
+        grades = GradedLogits(num_types, config.trainer.temperature) if config.trainer.graded_types else None
+        self.ranking_head = RankingHead(config.trainer.embedding_dim, num_types, config.trainer.dropout, grades)
         self.ranking_head.trainable = config.trainer.ranking_weight > 0
 
     def target_queries(self, batch: Batch, items: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -70,7 +71,7 @@ class Recommender(tfrs.Model):
         Both are means over the targets of the batch, weighted by `weights` where the batch has them; retrieval weighs
         by type too, so a negative interaction teaches the ranking head alone. 0 where nothing weighs anything. Of
         several replicas, each returns its part of the mean over the targets of all their batches: the parts add up
-        (trainer.distribution.share).
+        (trainer.distribution.share). While it learns, the penalty on its weights is added.
         """
         target = batch[IS_TARGET_KEY] & (batch["item_rows"] > 0)
         batch = {**batch, IS_TARGET_KEY: target}
@@ -84,6 +85,8 @@ class Recommender(tfrs.Model):
         retrieval_loss, queries, candidates = retrieve(batch, positives, weights, training)
         retrieval_share, ranking_share = tf.unstack(share(tf.stack([tf.reduce_sum(weights), tf.reduce_sum(own)])))
         loss = retrieval_share * retrieval_loss
+        if training:
+            loss += equal_share() * self.penalty()
         if training and not self.config.trainer.ranking_weight:
             return loss
         ranking_loss = self._ranking_loss(queries, positives, candidates, types, own, training)
@@ -94,6 +97,18 @@ class Recommender(tfrs.Model):
     ) -> tf.Tensor:
         """The ranking head on pairs: queries [..., D], candidates [..., D] and their catalog rows [...] → [..., K]."""
         return self.ranking_head(queries, candidates, tf.gather(self.statistics, rows), training=training)
+
+    def penalty(self) -> tf.Tensor:
+        """λ Σ w² of the embedding tables and of the kernels, each with its own λ: scalar. Biases are free."""
+        config = self.config.trainer
+        embeddings = [layer for layer in (self.candidate_tower.content, self.query_tower.sides) if layer is not None]
+        tables = [self.candidate_tower.ids, *(table for layer in embeddings for table in layer.tables.values())]
+        kernels = [v for v in self.trainable_variables if v.name.endswith("kernel:0")]
+        penalty = tf.zeros([])
+        for weight, variables in ((config.embedding_l2, tables), (config.kernel_l2, kernels)):
+            if weight:
+                penalty += weight * tf.add_n([tf.reduce_sum(variable**2) for variable in variables])
+        return penalty
 
     def _full_retrieval(
         self, batch: Batch, positives: tf.Tensor, weights: tf.Tensor, training: bool

@@ -12,6 +12,7 @@ and what an item is worth, with weight w_k for an interaction of type k, is
     Σ_k w_k p(i, k | q) ∝ p_retrieval(i | q) Σ_k w_k e^{z_k}
 """
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
@@ -20,10 +21,10 @@ class RankingHead(tf.keras.layers.Layer):
     """Logits of the K interaction types, beside none at 0.
 
     A cross layer (DCN-v2, Wang et al. 2021) over query, candidate, their product and the candidate's statistics, then
-    one hidden layer.
+    one hidden layer. Where the types are grades of one scale, a factorisation stands beside it (`GradedLogits`).
     """
 
-    def __init__(self, embedding_dim: int, num_types: int, dropout: float) -> None:
+    def __init__(self, embedding_dim: int, num_types: int, dropout: float, grades: "GradedLogits | None") -> None:
         super().__init__(name="ranking_head")
         self.query = tf.keras.layers.Dense(embedding_dim, name="query")
         self.candidate = tf.keras.layers.Dense(embedding_dim, name="candidate")
@@ -31,6 +32,7 @@ class RankingHead(tf.keras.layers.Layer):
         self.hidden = tf.keras.layers.Dense(embedding_dim, activation="relu", name="hidden")
         self.dropout = tf.keras.layers.Dropout(dropout)
         self.logits = tf.keras.layers.Dense(num_types, name="logits")
+        self.grades = grades
 
     def call(
         self, queries: tf.Tensor, candidates: tf.Tensor, statistics: tf.Tensor, training: bool = False
@@ -39,7 +41,30 @@ class RankingHead(tf.keras.layers.Layer):
         query, candidate = self.query(queries), self.candidate(candidates)
         pairs = tf.concat([query, candidate, query * candidate, tf.cast(statistics, query.dtype)], axis=-1)
         hidden = self.dropout(self.hidden(self.cross(pairs)), training=training)
-        return tf.cast(self.logits(hidden), tf.float32)
+        logits = tf.cast(self.logits(hidden), tf.float32)
+        return logits if self.grades is None else logits + self.grades(queries, candidates)
+
+
+class GradedLogits(tf.keras.layers.Layer):
+    """Logits of K ordered types from one product: z_k = a_k·q + b_k·c + φ_k q·c / temperature.
+
+    The stereotype model of ordered outcomes (Anderson 1984) with the product of a matrix factorisation in
+    it. The scores φ are fixed, evenly spaced with mean 0 and mean square 1: were they learned, the product would grow
+    by them while a penalty on the embeddings shrinks these.
+    """
+
+    def __init__(self, num_types: int, temperature: float) -> None:
+        super().__init__(name="grades")
+        steps = np.arange(num_types) - (num_types - 1) / 2
+        self.scores = (steps / max(np.sqrt(np.mean(steps**2)), 1e-6)).astype(np.float32)
+        self._temperature = temperature
+        self.begin = tf.keras.layers.Dense(num_types, name="begin")
+
+    def call(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """Logits of pairs: float32 [..., D], [..., D] → float32 [..., K]."""
+        product = tf.cast(tf.reduce_sum(queries * candidates, axis=-1, keepdims=True), tf.float32) / self._temperature
+        begin = self.begin(tf.concat([queries, candidates], axis=-1))
+        return tf.cast(begin, tf.float32) + product * self.scores
 
 
 def outcome_loss(logits: tf.Tensor, outcomes: tf.Tensor) -> tf.Tensor:

@@ -74,10 +74,15 @@ class QueryTower(tf.keras.layers.Layer):
         return self.history(embedded, item_rows > 0, training=training)
 
     def call(self, state: tf.Tensor, sides: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Query embeddings: state [T, D] and side features [T] each → [T, D]."""
+        """Query embeddings: state [T, D] and side features [T] each → [T, D].
+
+        The hidden layer corrects the sum of both. So what a user's id or features say is in the candidates' space from
+        the first step on, as in SVD++ (Koren 2008, eq. 15), and does not have to be learned through two layers.
+        """
         inputs = [state] if self.sides is None else [state, self.sides(sides)]
         hidden = self.hidden(tf.concat(inputs, axis=-1))
-        return _placed(state + self.out(self.dropout(hidden, training=training)), self._is_normalized)
+        correction = self.out(self.dropout(hidden, training=training))
+        return _placed(tf.add_n(inputs) + correction, self._is_normalized)
 
 
 def _placed(embedding: tf.Tensor, is_normalized: bool) -> tf.Tensor:

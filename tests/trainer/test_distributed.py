@@ -184,6 +184,7 @@ def test_the_same_seed_gives_the_same_model_to_the_last_bit(fn_args, start, tmp_
 def test_two_workers_learn_what_one_learns_from_twice_the_batch(fn_args, start, tmp_path):
     # 19 users are steps of 6, 6, 6 and 1: the last leaves one worker without a user. What is drawn at random differs.
     sure = {"dropout": 0.0, "id_dropout": 0.0, "ranking_negatives": 0, "normalized": False, "temperature": 1.0}
+    sure |= {"embedding_l2": 1e-4, "kernel_l2": 1e-4}
     settings = {"epochs": 20, "patience_epochs": 20, "learning_rate": 0.05, **sure}
     two, one = fn_args("two", batch_positions=12, **settings), fn_args("one", batch_positions=24, **settings)
     ports = free_ports(2)

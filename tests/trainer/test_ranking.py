@@ -9,7 +9,7 @@ import tensorflow as tf
 from trainer.config import ModelConfig, TrainerConfig
 from trainer.features import Features
 from trainer.loop import learn
-from trainer.ranking import log_worth, outcome_loss
+from trainer.ranking import GradedLogits, log_worth, outcome_loss
 from trainer.run import convert_no_keras_to_graphs
 from trainer.saved import build
 
@@ -26,6 +26,21 @@ def test_none_stands_beside_the_types_at_zero():
 def test_worth_is_the_logarithm_of_what_the_types_bring():
     worth = log_worth(tf.constant([[LN(2), LN(5), 9.0], [0.0, 0.0, -9.0]]), tf.constant([3.0, 0.5, 0.0]))
     np.testing.assert_allclose(worth, [LN(3 * 2 + 0.5 * 5), LN(3.5)], rtol=1e-6)  # a type of weight 0 brings nothing
+
+
+def test_grades_rise_with_the_product():
+    """Three grades score −√(3/2), 0, √(3/2); q·c = 2 and a temperature of 1/2 make 4 of them."""
+    layer = GradedLogits(num_types=3, temperature=0.5)
+    queries, candidates = tf.constant([[1.0, 1.0], [0.0, 0.0]]), tf.constant([[3.0, -1.0], [5.0, 7.0]])
+    layer(queries, candidates)
+    layer.begin.set_weights([np.array([[0, 0, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]]), np.array([0.5, 0, 0])])
+    step = 4 * math.sqrt(3 / 2)
+    np.testing.assert_allclose(layer(queries, candidates), [[0.5 - step, 3.0, step], [0.5, 5.0, 0]], rtol=1e-6)
+
+
+def test_one_grade_is_no_scale():
+    layer = GradedLogits(num_types=1, temperature=0.1)
+    np.testing.assert_array_equal(layer.scores, [0.0])
 
 
 @pytest.fixture(scope="module")

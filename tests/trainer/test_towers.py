@@ -57,6 +57,17 @@ def test_normalized_embeddings_have_the_direction_of_the_others(make_catalog, ma
     np.testing.assert_allclose(normalized.query_tower(state, sides), query / np.linalg.norm(query), atol=1e-6)
 
 
+def test_a_query_is_the_history_the_sides_and_a_correction(make_catalog, make_model):
+    model = make_model(make_catalog(11))
+    tower = model.query_tower
+    tower.out.set_weights([np.zeros_like(weights) for weights in tower.out.get_weights()])  # no correction
+    sides = {name: tf.constant(value) for name, value in {"group": [2], "age": [0.5], "likes": [[1]]}.items()}
+    sides |= {"bio": tf.constant([[2]]), "face": tf.constant([[0.0, 1.0]])}
+    sides |= {"device": tf.constant([1]), "hour": tf.constant([1.0])}
+    state = tf.constant(np.random.default_rng(0).normal(size=(1, 8)), tf.float32)
+    np.testing.assert_allclose(tower(state, sides), state + tower.sides(sides), rtol=1e-6)
+
+
 def test_every_side_feature_moves_the_query(make_catalog, make_model):
     model = make_model(make_catalog(11))
     state = tf.zeros([1, 8])

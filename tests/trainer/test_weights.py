@@ -54,6 +54,22 @@ def loss(model, *args, **kwargs):
     return float(model.compute_loss(batch(*args, **kwargs)))
 
 
+def test_tables_and_kernels_are_penalised_each_with_its_own_weight(make):
+    model = make(embedding_l2=0.5, kernel_l2=0.25)
+    without = loss(model, (PURCHASE, VIEW))
+    assert float(model.compute_loss(batch((PURCHASE, VIEW)), training=True)) - without == pytest.approx(
+        float(model.penalty()), rel=1e-4
+    )
+    for variable in model.trainable_variables:
+        variable.assign(tf.zeros_like(variable))
+    assert float(model.penalty()) == 0
+    model.candidate_tower.ids.scatter_nd_update([[1, 0], [3, 2]], [2.0, -1.0])
+    model.query_tower.sides.tables["group"].scatter_nd_update([[2, 5]], [3.0])
+    model.query_tower.hidden.kernel.scatter_nd_update([[1, 1]], [4.0])
+    model.ranking_head.hidden.bias.assign(tf.ones_like(model.ranking_head.hidden.bias))  # a bias is free
+    assert float(model.penalty()) == pytest.approx(0.5 * (4 + 1 + 9) + 0.25 * 16)
+
+
 @MODES
 def test_a_weight_multiplies_that_of_the_type_in_the_retrieval_loss(make, full_softmax_below_items):
     model = make(full_softmax_below_items=full_softmax_below_items, ranking_weight=0.0)
@@ -132,7 +148,7 @@ def test_what_a_group_cancels_is_served_below_what_it_buys(make, full_softmax_be
         "group": groups,
     }
     settings = {"full_softmax_below_items": full_softmax_below_items, "uniform_negatives": 10, "ranking_negatives": 8}
-    model = make(epochs=100, learning_rate=0.005, **settings)
+    model = make(epochs=200, learning_rate=0.005, **settings)
     train = tf.data.Dataset.from_tensor_slices(users).shuffle(48, seed=1).batch(8)
     steps, targets = size(train)
     assert (steps, targets) == (6, 48)
