@@ -49,13 +49,11 @@ def to_learn(
     parts: Sequence[np.ndarray],
     types: Sequence[np.ndarray] | None = None,
     users: Mapping[str, np.ndarray] | None = None,
-    known: float = 0.0,
 ) -> Examples:
-    """Every position but the first of a sequence is a target: of L positions those after `known` · L, or the last."""
+    """Every position but the first of each sequence is a target."""
     sequences = Sequences.of(parts)
-    lengths = np.diff(sequences.starts)
-    place = np.arange(len(sequences.rows)) - np.repeat(sequences.starts[:-1], lengths)
-    is_target = place >= np.repeat(np.maximum(np.minimum(known * lengths, lengths - 1), 1), lengths)
+    is_target = np.ones(len(sequences.rows), bool)
+    is_target[sequences.starts[:-1][np.diff(sequences.starts) > 0]] = False
     kinds = np.concatenate(types) if types is not None else np.ones(len(sequences.rows), np.int64)
     return Examples(sequences=sequences, is_target=is_target, types=kinds, users=users or {})
 

@@ -45,11 +45,6 @@ def test_every_position_but_the_first_is_learned_from_those_before_it():
     assert examples.histories(slice(1, 4), width=2).tolist() == [[1, 2], [2, 3], [0, 2]]
 
 
-def test_of_a_set_the_last_are_learned_from_the_most():
-    examples = to_learn([np.arange(1, 11), np.array([11, 12, 13]), np.array([14])], known=0.8)
-    assert examples.targets.tolist() == [9, 10, 13]
-
-
 def test_a_question_knows_its_history_and_not_its_answer():
     asked = to_answer(THREE_USERS, np.array([9, 8, 7]))
     assert asked.targets.tolist() == [9, 8, 7]
