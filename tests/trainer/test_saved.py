@@ -25,9 +25,9 @@ def test_a_catalog_survives_its_file(make_catalog, tmp_path):
             assert after[name].dtype == before[name].dtype
 
 
-@pytest.fixture(scope="module")
-def model(make_catalog, make_model):
-    return make_model(make_catalog(17), seed=7)
+@pytest.fixture(scope="module", params=[False, True], ids=["types", "grades"])
+def model(make_catalog, make_model, request):
+    return make_model(make_catalog(17), seed=7, graded_types=request.param)
 
 
 @pytest.fixture(scope="module")
