@@ -47,7 +47,7 @@ contract:
       - {name: kind}
       - {name: price, type: number}
 examples: {window_spans: 3, eval_fraction: 0.15, max_history: 10}
-trainer: {embedding_dim: 16, epochs: 12, batch_positions: 128, learning_rate: 0.02, id_dropout: 0.0, dropout: 0.0}
+trainer: {embedding_dim: 16, epochs: 20, batch_positions: 128, learning_rate: 0.02, id_dropout: 0.0, dropout: 0.0}
 index: {top_k: 5, num_candidates: 20}
 evaluation:
   floors: {recall@10: 0.1}
