@@ -16,13 +16,14 @@ class TrainerConfig:
     history_encoder: Literal["mean", "gru", "transformer"] = "mean"
     history_blocks: int = Field(default=2, ge=1)  # of the transformer
     history_heads: int = Field(default=2, ge=1)  # of each block; they share embedding_dim
+    hidden_ratio: int = Field(default=4, ge=0)  # width of the query's hidden layer in embedding_dims; 0: no such layer
     id_dropout: float = Field(default=0.1, ge=0, lt=1)  # share of items whose id is hidden, so that content learns
     dropout: float = Field(default=0.2, ge=0, lt=1)
     embedding_l2: float = Field(default=0.0, ge=0)  # λ Σ e² of all embedding tables, beside the loss
     kernel_l2: float = Field(default=0.0, ge=0)  # the same of all layers' kernels
     full_softmax_below_items: int = Field(default=20_000, ge=0)  # larger catalogs use sampled negatives
     uniform_negatives: int = Field(default=1_000, ge=0)  # beside the in-batch negatives
-    normalized: bool = True  # embeddings of length 1, so that the score is a cosine; else it wants a temperature of 1
+    normalized: bool | Literal["queries"] = True  # length 1 of queries and candidates, of queries alone, or of neither
     temperature: float = Field(default=0.12, gt=0)
     hard_negatives: int | None = Field(default=None, ge=1)  # only so many of the sampled ones, the nearest; null: all
     ranking_weight: float = Field(default=1.0, ge=0)  # of the ranking loss beside the retrieval loss

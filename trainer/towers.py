@@ -22,7 +22,7 @@ class CandidateTower(tf.keras.layers.Layer):
         dim = config.trainer.embedding_dim
         sizes = {name: len(ids) for name, ids in catalog.vocabularies.items()}
         self._id_dropout = config.trainer.id_dropout
-        self._is_normalized = config.trainer.normalized
+        self._is_normalized = config.trainer.normalized is True
         self._columns = {name: tf.constant(value) for name, value in catalog.features.items()}
         self.content = FeatureEmbedding(config.features.item, sizes, dim, "content") if config.features.item else None
         self.project = tf.keras.layers.Dense(dim, name="project")
@@ -54,13 +54,14 @@ class QueryTower(tf.keras.layers.Layer):
         super().__init__(name="query_tower")
         dim = config.trainer.embedding_dim
         sides = config.features.user + config.features.context
-        self._is_normalized = config.trainer.normalized
+        self._is_normalized = config.trainer.normalized is not False
         self.history = history_encoder(config.trainer, config.max_history)
         shape = [len(config.features.interaction_types) + 1, dim]
         self.type_scale = self.add_weight(name="type_scale", shape=shape, initializer="ones")
         self.type_shift = self.add_weight(name="type_shift", shape=shape, initializer="zeros")
         self.sides = FeatureEmbedding(sides, vocabulary_sizes, dim, "sides") if sides else None
-        self.hidden = tf.keras.layers.Dense(4 * dim, activation="gelu", name="hidden")
+        width = config.trainer.hidden_ratio * dim
+        self.hidden = tf.keras.layers.Dense(width, activation="gelu", name="hidden") if width else None
         self.dropout = tf.keras.layers.Dropout(config.trainer.dropout)
         self.out = tf.keras.layers.Dense(dim, name="out")
 
@@ -76,13 +77,16 @@ class QueryTower(tf.keras.layers.Layer):
     def call(self, state: tf.Tensor, sides: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Query embeddings: state [T, D] and side features [T] each → [T, D].
 
-        The hidden layer corrects the sum of both. So what a user's id or features say is in the candidates' space from
-        the first step on, as in SVD++ (Koren 2008, eq. 15), and does not have to be learned through two layers.
+        A hidden layer, if there is one, corrects the sum of both. So what a user's id or features say is in the
+        candidates' space from the first step on, as in SVD++ (Koren 2008, eq. 15), and does not have to be learned
+        through two layers.
         """
         inputs = [state] if self.sides is None else [state, self.sides(sides)]
-        hidden = self.hidden(tf.concat(inputs, axis=-1))
-        correction = self.out(self.dropout(hidden, training=training))
-        return _placed(tf.add_n(inputs) + correction, self._is_normalized)
+        embedded = tf.add_n(inputs)
+        if self.hidden is not None:
+            hidden = self.hidden(tf.concat(inputs, axis=-1))
+            embedded += self.out(self.dropout(hidden, training=training))
+        return _placed(embedded, self._is_normalized)
 
 
 def _placed(embedding: tf.Tensor, is_normalized: bool) -> tf.Tensor:

@@ -191,7 +191,15 @@ def _names(model: Recommender) -> list[str | None]:
 def _mismatch(model: Recommender, production: Recommender) -> str | None:
     """Why the two models have not the same parts, or None."""
     new, old = model.config, production.config
-    settings = ("embedding_dim", "history_encoder", "history_blocks", "history_heads", "normalized", "graded_types")
+    settings = (
+        "embedding_dim",
+        "history_encoder",
+        "history_blocks",
+        "history_heads",
+        "hidden_ratio",
+        "normalized",
+        "graded_types",
+    )
     for what, mine, theirs in (
         *((name, getattr(new.trainer, name), getattr(old.trainer, name)) for name in settings),
         ("max_history", new.max_history, old.max_history),

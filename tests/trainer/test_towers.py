@@ -42,23 +42,25 @@ def test_while_training_ids_are_hidden_at_the_configured_rate(make_catalog, make
     assert shown.mean() == pytest.approx(0.7, abs=0.06)  # 1000 draws: deviation 0.0145
 
 
-def test_normalized_embeddings_have_the_direction_of_the_others(make_catalog, make_model):
-    plain, normalized = make_model(make_catalog(11)), make_model(make_catalog(11), normalized=True)
-    for one, other in zip(plain.trainable_variables, normalized.trainable_variables, strict=True):
+@pytest.mark.parametrize(("normalized", "are_candidates"), [(True, True), ("queries", False)])
+def test_normalized_embeddings_have_the_direction_of_the_others(normalized, are_candidates, make_catalog, make_model):
+    plain, of_length_1 = make_model(make_catalog(11)), make_model(make_catalog(11), normalized=normalized)
+    for one, other in zip(plain.trainable_variables, of_length_1.trainable_variables, strict=True):
         other.assign(one)
     table = plain.embed_catalog().numpy()
     lengths = np.linalg.norm(table, axis=1, keepdims=True)
     assert lengths.std() > 0.1
-    np.testing.assert_allclose(normalized.embed_catalog(), table / lengths, atol=1e-6)
+    np.testing.assert_allclose(of_length_1.embed_catalog(), table / (lengths if are_candidates else 1), atol=1e-6)
     of_user = {"group": [1], "age": [0.5], "likes": [[1]], "bio": [[1]], "face": [[0.0, 1.0]]}
     sides = {name: tf.constant(value) for name, value in (of_user | {"device": [1], "hour": [1.0]}).items()}
     state = tf.constant(np.random.default_rng(0).normal(size=(1, 8)), tf.float32)
     query = plain.query_tower(state, sides).numpy()
-    np.testing.assert_allclose(normalized.query_tower(state, sides), query / np.linalg.norm(query), atol=1e-6)
+    np.testing.assert_allclose(of_length_1.query_tower(state, sides), query / np.linalg.norm(query), atol=1e-6)
 
 
-def test_a_query_is_the_history_the_sides_and_a_correction(make_catalog, make_model):
-    model = make_model(make_catalog(11))
+@pytest.mark.parametrize("hidden_ratio", [4, 0])
+def test_a_query_is_the_history_the_sides_and_a_correction(hidden_ratio, make_catalog, make_model):
+    model = make_model(make_catalog(11), hidden_ratio=hidden_ratio)
     tower = model.query_tower
     tower.out.set_weights([np.zeros_like(weights) for weights in tower.out.get_weights()])  # no correction
     sides = {name: tf.constant(value) for name, value in {"group": [2], "age": [0.5], "likes": [[1]]}.items()}

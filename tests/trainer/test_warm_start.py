@@ -99,7 +99,8 @@ def test_everything_else_is_copied(model, production):
 
 def mismatches(world):
     fewer = dataclasses.replace(world.features, user=world.features.user[:1])
-    return [({"embedding_dim": 6}, None), ({"max_history": 5}, None), ({}, fewer), ({"graded_types": True}, None)]
+    others = ({"embedding_dim": 6}, {"max_history": 5}, {}, {"graded_types": True}, {"hidden_ratio": 0})
+    return [(settings, None if settings else fewer) for settings in others]
 
 
 def place_of(model, variable):
@@ -196,7 +197,7 @@ def test_items_with_features_begin_where_these_put_them(make_model, production):
     assert not vectors(model)[b"fresh"].any()
 
 
-@pytest.mark.parametrize("case", range(4))
+@pytest.mark.parametrize("case", range(5))
 def test_another_architecture_is_left_untouched(world, make_model, production, case):
     settings, features = mismatches(world)[case]
     if features is None:
@@ -206,7 +207,7 @@ def test_another_architecture_is_left_untouched(world, make_model, production, c
         model = build(config, production.catalog, production.side_vocabularies)
     before = [v.numpy() for v in model.trainable_variables]
     ledger = warm_start(model, production, moments_like(production))
-    because = ("embedding_dim is 6", "max_history is 5", "features is", "graded_types is True")
+    because = ("embedding_dim is 6", "max_history is 5", "features is", "graded_types is True", "hidden_ratio is 0")
     assert because[case] in ledger.cold_because
     assert model.moments is None
     for was, variable in zip(before, model.trainable_variables, strict=True):
