@@ -9,6 +9,10 @@ from trainer.config import ModelConfig
 from trainer.embedding import FeatureEmbedding
 from trainer.history import history_encoder
 
+# What is shorter is not made as long as 1. The query of a user of whom nothing is known begins at 0, and there its
+# gradient would be a million times the others': Adam would remember it, and the biases hardly move any more.
+SHORTEST = 0.01
+
 
 class CandidateTower(tf.keras.layers.Layer):
     """Items to vectors: an id embedding plus an embedding of the content.
@@ -92,4 +96,4 @@ class QueryTower(tf.keras.layers.Layer):
 def _placed(embedding: tf.Tensor, is_normalized: bool) -> tf.Tensor:
     """Where an embedding stands in the common space: float32 [..., D], of length 1 where only directions count."""
     embedding = tf.cast(embedding, tf.float32)
-    return tf.math.l2_normalize(embedding, axis=-1) if is_normalized else embedding
+    return tf.math.l2_normalize(embedding, axis=-1, epsilon=SHORTEST**2) if is_normalized else embedding

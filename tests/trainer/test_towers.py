@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainer.config import ModelConfig, TrainerConfig
 from trainer.embedding import FeatureEmbedding
-from trainer.features import Feature
+from trainer.features import Feature, Features
+from trainer.towers import QueryTower
 
 
 def test_feature_embedding_by_hand():
@@ -56,6 +58,15 @@ def test_normalized_embeddings_have_the_direction_of_the_others(normalized, are_
     state = tf.constant(np.random.default_rng(0).normal(size=(1, 8)), tf.float32)
     query = plain.query_tower(state, sides).numpy()
     np.testing.assert_allclose(of_length_1.query_tower(state, sides), query / np.linalg.norm(query), atol=1e-6)
+
+
+def test_a_query_of_nothing_known_has_no_gradient_above_all_others():
+    features = Features(interaction_types={"visit": 1.0})
+    config = ModelConfig(trainer=TrainerConfig(embedding_dim=8), features=features, max_history=4)
+    tower = QueryTower(config, {})
+    with tf.GradientTape() as tape:
+        product = tf.reduce_sum(tower(tf.zeros([1, 8]), {}))
+    assert 1 <= tf.norm(tape.gradient(product, tower.out.bias)) <= 1_000
 
 
 @pytest.mark.parametrize("hidden_ratio", [4, 0])
