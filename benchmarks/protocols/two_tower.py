@@ -2,7 +2,10 @@
 
 `train_from_s_adj_mat.txt` and `test.txt` have lines `<user> <item> <item> …`; items are in no order, so a history is a
 set: it is shuffled every epoch, and each item is predicted from those that happen to stand before it. To choose, a
-tenth of each user's train items is held out; for the test, all train items are learned and are the history.
+fifth of each user's train items is held out; for the test, all train items are learned and are the history.
+
+The published split is not drawn evenly: the most popular items have a Recall@20 of .042 there, and of .027 where a
+random fifth is held out. So the fifth that is held out here leans to popular items as much (`LEANING`).
 """
 
 import time
@@ -23,19 +26,21 @@ from .questions import Examples, Scores, recall_and_ndcg_of_lists, scores_of, to
 from .table import Line, Table
 
 MAX_HISTORY = 256
-HELD_OUT = 0.1
+HELD_OUT = 0.2
+LEANING = 0.2  # an item is held out with odds of its count to this power: popularity has .043 then
 RECORD = TrainerConfig(
-    embedding_dim=64,
+    embedding_dim=128,
     history_encoder="mean",
-    dropout=0.3,
+    hidden_ratio=0,
+    embedding_l2=3e-5,
     id_dropout=0.0,
-    normalized=True,
+    normalized="queries",
     temperature=0.1,
     full_softmax_below_items=1_000,
     uniform_negatives=2_048,
     batch_positions=2_048,
     learning_rate=4e-3,
-    epochs=24,
+    epochs=12,
     patience_epochs=None,
     validation_examples=2_000,
     ranking_weight=0.0,
@@ -76,11 +81,12 @@ def _lists(path: Path) -> dict[int, np.ndarray]:
 
 
 def held_out(split: Split, seed: int = 0) -> Split:
-    """A tenth of each user's history, at least one item of those who have two, as the answers instead."""
+    """A fifth of each user's history, at least one item of those who have two, as the answers instead."""
     rng = np.random.default_rng(seed)
+    counts = np.bincount(np.concatenate(split.histories), minlength=split.num_items + 1)
     kept, asked = [], []
     for rows in split.histories:
-        mixed = rng.permutation(rows)
+        mixed = rows[np.argsort(-LEANING * np.log(counts[rows]) - rng.gumbel(size=len(rows)))]  # Kool et al. 2019
         size = min(max(1, round(HELD_OUT * len(rows))), len(rows) - 1) if len(rows) else 0
         kept.append(mixed[size:])
         asked.append(mixed[:size])

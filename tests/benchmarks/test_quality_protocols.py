@@ -220,7 +220,16 @@ def test_what_is_held_out_to_choose_is_learned_no_more_and_nothing_is_lost(gowal
     for whole, kept, asked in zip(split.histories, chosen_on.histories, chosen_on.answers, strict=True):
         assert not set(kept) & set(asked)
         assert sorted([*kept, *asked]) == sorted(whole)
-    assert [len(asked) for asked in chosen_on.answers] == [1, 0, 4]  # a tenth, at least one, and never all
+    assert [len(asked) for asked in chosen_on.answers] == [1, 0, 8]  # a fifth, at least one, and never all
+
+
+def test_what_is_held_out_leans_to_popular_items():
+    histories = [np.array([1, user]) for user in range(2, 1_002)]  # item 1 has 1,000 visits, each other one
+    nothing = [np.zeros(0, np.int64)] * len(histories)
+    held_out = two_tower.held_out(two_tower.Split(histories=histories, answers=nothing, num_items=1_001))
+    share = np.mean([rows.tolist() == [1] for rows in held_out.answers])
+    odds = 1_000**0.2  # 3.98 to 1
+    assert share == pytest.approx(odds / (1 + odds), abs=0.05)  # 0.799, deviation 0.013
 
 
 # Week by week
