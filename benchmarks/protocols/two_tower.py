@@ -64,11 +64,15 @@ class Split:
 
 
 def read(path: Path) -> Split:
-    """Reads the published split; items are numbered from 0 there."""
+    """Reads the published split; items are numbered from 0 there, and a line has them by number: here they are mixed.
+
+    So a history that is asked is as one that is learned, also where only H of its items are read.
+    """
     train, test = _lists(path / "train_from_s_adj_mat.txt"), _lists(path / "test.txt")
     users = sorted(set(train) | set(test))
     nothing = np.zeros(0, np.int64)
-    histories = [train.get(user, nothing) for user in users]
+    rng = np.random.default_rng(0)
+    histories = [rng.permutation(train.get(user, nothing)) for user in users]
     answers = [test.get(user, nothing) for user in users]
     return Split(
         histories=histories, answers=answers, num_items=int(max(rows.max(initial=0) for rows in histories + answers))

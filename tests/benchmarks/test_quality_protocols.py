@@ -208,7 +208,8 @@ def gowalla(tmp_path: Path) -> Path:
 def test_two_tower_rows_begin_at_one(gowalla: Path):
     split = two_tower.read(gowalla)
     assert split.num_items == 42
-    assert [rows.tolist() for rows in split.histories[:2]] == [[1, 2, 3], [4]]
+    assert [sorted(rows) for rows in split.histories[:2]] == [[1, 2, 3], [4]]
+    assert split.histories[2].tolist() != sorted(split.histories[2])  # mixed, as while learning
     assert [rows.tolist() for rows in split.answers] == [[5, 6], [], [42]]
     asked, answers = two_tower.questions(split)  # the second user has nothing to find
     assert len(asked.targets) == len(answers) == 2
