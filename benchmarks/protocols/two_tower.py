@@ -90,10 +90,10 @@ def held_out(split: Split, seed: int = 0) -> Split:
     counts = np.bincount(np.concatenate(split.histories), minlength=split.num_items + 1)
     kept, asked = [], []
     for rows in split.histories:
-        mixed = rows[np.argsort(-LEANING * np.log(counts[rows]) - rng.gumbel(size=len(rows)))]  # Kool et al. 2019
+        drawn = rows[np.argsort(-LEANING * np.log(counts[rows]) - rng.gumbel(size=len(rows)))]  # Kool et al. 2019
         size = min(max(1, round(HELD_OUT * len(rows))), len(rows) - 1) if len(rows) else 0
-        kept.append(mixed[size:])
-        asked.append(mixed[:size])
+        kept.append(rng.permutation(drawn[size:]))
+        asked.append(drawn[:size])
     return Split(histories=kept, answers=asked, num_items=split.num_items)
 
 
