@@ -9,8 +9,8 @@ from trainer.config import ModelConfig
 from trainer.embedding import FeatureEmbedding
 from trainer.history import history_encoder
 
-# What is shorter is not made as long as 1. The query of a user of whom nothing is known begins at 0, and there its
-# gradient would be a million times the others': Adam would remember it, and the biases hardly move any more.
+# What is shorter is not made as long as 1. Items that are new on a warm start begin at 0, and so does the query of a
+# user of whom nothing is known: there the gradient would be a million times the others', and Adam would remember it.
 SHORTEST = 0.01
 
 

@@ -27,7 +27,7 @@ from .table import Line, Table
 
 MAX_HISTORY = 256
 HELD_OUT = 0.2
-LEANING = 0.2  # an item is held out with odds of its count to this power: popularity has .043 then
+LEANING = 0.2  # an item is held out with odds of its count to this power: popularity has .042 then
 RECORD = TrainerConfig(
     embedding_dim=128,
     history_encoder="mean",
