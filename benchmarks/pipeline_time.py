@@ -56,7 +56,7 @@ def pure_work(nodes: dict) -> dict[str, float]:
     from components.evaluator.score import score
     from components.index_builder.config import IndexConfig
     from components.index_builder.pack import real_queries
-    from components.index_builder.scann_index import ScannIndex
+    from components.index_builder.tune import choose
     from trainer.inputs import RowLookup, batches, read_sequences
     from trainer.loop import fit
     from trainer.saved import build, load
@@ -83,13 +83,13 @@ def pure_work(nodes: dict) -> dict[str, float]:
     )
     fresh = build(trained.config, trained.catalog, trained.side_vocabularies)
     eval_files = files("InteractionExampleGen", "examples", "eval")
-    embeddings = trained.embed_catalog().numpy()
-    queries = real_queries(trained, embeddings, transform, eval_files)
+    table = tf.Variable(trained.embed_catalog())
+    queries = real_queries(trained, table, transform, eval_files)
     servable = Path(nodes["IndexBuilder"].outputs["servable"].uri)
     with tempfile.TemporaryDirectory() as logs:
         return {
             "training and validation": seconds_of(lambda: fit(fresh, train, validation, Path(logs))),
-            "index": seconds_of(lambda: ScannIndex(embeddings[1:], queries, IndexConfig())),
+            "index": seconds_of(lambda: choose(table, queries, IndexConfig())),
             "evaluation": seconds_of(lambda: score(servable, eval_files, 50_000)),
             "saved model": seconds_of(lambda: tf.saved_model.load(str(servable))),
         }

@@ -1,4 +1,6 @@
-"""Filters by feature value: `genres=Comedy`. Which items carry which value, as the served graph needs it."""
+"""Feature values of items, and filters by them: `genres=Comedy`."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -8,35 +10,61 @@ from trainer.inputs import RowLookup
 
 
 class Filters(tf.Module):
-    """Values of one feature are alternatives; different features must all hold; an unknown value matches nothing."""
+    """Which values each item has, and which items a request allows.
 
-    def __init__(self, catalog: Catalog, names: list[str]) -> None:
+    Values of one feature are alternatives; different features must all hold; an unknown value matches nothing.
+
+    values         V strings `feature=value`; value `values[i]` has row i + 1
+    values_of      [N + 1, W] int32: rows of the values that an item has, 0 pads
+    """
+
+    def __init__(self, catalog: Catalog, names: Sequence[str]) -> None:
         super().__init__(name="filters")
-        values: list[bytes] = []
-        groups: list[int] = []
-        members: list[np.ndarray] = []
+        self.values: list[bytes] = []
+        groups = [-1]
+        columns = [np.zeros([catalog.size + 1, 1], np.int32)]
         for group, name in enumerate(names):
-            column = catalog.features[name][1:]
-            for row, value in enumerate(catalog.vocabularies[name].tolist(), start=1):
-                values.append(name.encode() + b"=" + value)
-                groups.append(group)
-                members.append((column == row).reshape(len(column), -1).any(axis=1))
-        self.num_groups = len(names)
-        self.values = values
-        self._lookup = RowLookup(values, "filter_values") if values else None
-        table = np.stack([np.zeros(catalog.size, bool), *members])
-        self._members = tf.Variable(table, trainable=False, name="filter_members")
-        self._groups = tf.constant([-1, *groups], tf.int32)
+            column = catalog.features[name].reshape(catalog.size + 1, -1)
+            columns.append(np.where(column > 0, column + len(self.values), 0).astype(np.int32))
+            self.values += [name.encode() + b"=" + value for value in catalog.vocabularies[name].tolist()]
+            groups += [group] * len(catalog.vocabularies[name])
+        self.names = tuple(names)
+        self._row_of = {value: row for row, value in enumerate(self.values, start=1)}
+        self._lookup = RowLookup(self.values, "filter_values") if self.values else None
+        self.values_of = tf.Variable(np.concatenate(columns, axis=1), trainable=False, name="values_of")
+        self.groups = tf.constant(groups, tf.int32)
 
-    def allowed(self, allow: tf.Tensor) -> tf.Tensor:
-        """Which items pass: `feature=value` string [B, F], '' pads → bool [B, N]."""
-        given = tf.not_equal(allow, "")
-        rows = self._lookup(allow) if self._lookup else tf.zeros(tf.shape(allow), tf.int64)
-        hits = tf.gather(self._members, rows)  # [B, F, N]
-        group = tf.gather(self._groups, rows)
-        passes = ~tf.reduce_any(given & (rows == 0), axis=1)[:, tf.newaxis]
-        for index in range(self.num_groups):
-            of_group = given & (group == index)
-            match = tf.reduce_any(hits & of_group[:, :, tf.newaxis], axis=1)
-            passes &= match | ~tf.reduce_any(of_group, axis=1)[:, tf.newaxis]
+    def row(self, feature: str, value: str) -> int:
+        """The row of a value, −1 where no item has it."""
+        return self._row_of.get(f"{feature}={value}".encode(), -1)
+
+    def allowed(self, rows: tf.Tensor, allow: tf.Tensor) -> tf.Tensor:
+        """Which of each request's items pass: rows [B, C], `feature=value` string [B, F], '' pads → bool [B, C]."""
+        wanted = self._wanted(allow)
+        has = tf.gather(self.values_of, rows)[:, :, :, tf.newaxis] == wanted[:, tf.newaxis, tf.newaxis, :]
+        return self._passes(tf.reduce_any(has, axis=2), wanted, allow)
+
+    def allowed_of_all(self, allow: tf.Tensor) -> tf.Tensor:
+        """Which of all items pass one request: string [F] → bool [N + 1]."""
+        wanted = self._wanted(allow)
+
+        def holders(value: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_any(self.values_of == value, axis=1)
+
+        has = tf.transpose(tf.map_fn(holders, wanted, fn_output_signature=tf.bool))
+        return self._passes(has[tf.newaxis], wanted[tf.newaxis], allow[tf.newaxis])[0]
+
+    def _wanted(self, allow: tf.Tensor) -> tf.Tensor:
+        """Rows of the values asked for, −1 for one that no item has, and for ''."""
+        rows = tf.cast(self._lookup(allow), tf.int32) if self._lookup else tf.zeros(tf.shape(allow), tf.int32)
+        return tf.where(rows > 0, rows, -1)
+
+    def _passes(self, has: tf.Tensor, wanted: tf.Tensor, allow: tf.Tensor) -> tf.Tensor:
+        """bool [B, C, F], rows [B, F] and what was said [B, F] → bool [B, C]."""
+        is_unknown = tf.not_equal(allow, "") & (wanted < 0)
+        passes = ~tf.reduce_any(is_unknown, axis=1)[:, tf.newaxis]
+        group = tf.gather(self.groups, tf.maximum(wanted, 0))
+        for index in range(len(self.names)):
+            of_group = (group == index)[:, tf.newaxis, :]
+            passes &= tf.reduce_any(has & of_group, axis=2) | ~tf.reduce_any(of_group, axis=2)
         return passes

@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
+from pydantic import TypeAdapter
 
-from components.index_builder.config import IndexConfig
+from components.index_builder import curve
+from components.index_builder.config import IndexConfig, Rules
 from components.index_builder.filters import Filters
-from components.index_builder.scann_index import ScannIndex
+from components.index_builder.index import checked
 from components.index_builder.servable import Servable
 from components.index_builder.signatures import signatures
+from components.index_builder.tune import choose
 from components.index_builder.users import read_users
 from trainer.inputs import RowLookup, dense_sequences
 from trainer.model import Recommender
@@ -26,6 +29,7 @@ from trainer.warm_start import LEDGER_NAME
 log = logging.getLogger("evergreen.index_builder")
 LIBRARIES = ("tensorflow", "scann", "tensorflow-recommenders", "tensorflow-transform", "tfx")
 MEASURED_QUERIES = 1_000
+RULES = TypeAdapter(Rules)
 
 
 def pack(
@@ -45,25 +49,29 @@ def pack(
     transform = tft.TFTransformOutput(str(model_path / "transform_graph"))
     embeddings = model.embed_catalog().numpy()
     embeddings[0] = 0.0
-    index = ScannIndex(embeddings[1:], real_queries(model, embeddings, transform, eval_files), config)
+    checked(embeddings[1:], model.catalog.ids.tolist())
+    table = tf.Variable(embeddings, trainable=False, name="embeddings")
+    queries = real_queries(model, table, transform, eval_files)
+    tuned = choose(table, queries, config)
     users = read_users(user_files, model, transform.transform_features_layer())
     filterable = [f.name for f in model.config.features.item if f.type in ("category", "categories")]
-    filters = Filters(model.catalog, filterable)
-    servable = Servable(model, embeddings, index, users, filters, config)
+    servable = Servable(model, table, tuned.index, users, Filters(model.catalog, filterable), config)
     servable.save(str(output_path), signatures(servable, transform))
-    log.info("%s items indexed (%s) · recall %.3f on real queries", f"{model.catalog.size:,}", index.kind, index.recall)
+    measured = f"recall {tuned.chosen.recall:.3f} on real queries" if tuned.tried else "not measured"
+    log.info("%s items indexed (%s) · %s", f"{model.catalog.size:,}", tuned.index, measured)
     extra = output_path / "assets.extra"
     extra.mkdir()
     most_popular = np.argsort(-model.catalog.popularity[1:], kind="stable")[:3]
     contract = {
         "top_k": servable.top_k,
+        "is_ordered_by_score": servable.rules.keeps_order,
         "embedding_dim": model.config.trainer.embedding_dim,
         "max_history": model.config.max_history,
         "context": [{"name": f.name, "type": f.type} for f in model.config.features.context],
         "canary": {
             "user_ids": [user_id.decode() for user_id in users.ids[:3].tolist()],
             "item_ids": [model.catalog.ids[row].decode() for row in most_popular],
-            "allow": filters.values[0].decode() if filters.values else "",
+            "allow": servable.filters.values[0].decode() if servable.filters.values else "",
         },
     }
     ledger = json.loads((model_path / LEDGER_NAME).read_text()) if (model_path / LEDGER_NAME).exists() else {}
@@ -74,24 +82,31 @@ def pack(
         "learned_until_seconds": summary["eval_from_seconds"],
         "items": model.catalog.size,
         "users": len(users.ids),
-        "index": {"kind": index.kind, "recall": index.recall, "candidates": index.num_results},
+        "index": {
+            "kind": tuned.index.kind,
+            "effort": str(tuned.index),
+            "recall": tuned.chosen.recall if tuned.tried else None,
+            "candidates": servable.num_candidates,
+            "why_not": list(tuned.why_not),
+        },
+        "rules": {**RULES.dump_python(config.rules, mode="json"), "idle": servable.rules.idle},
         "config_sha256": hashlib.sha256(CONFIG.dump_json(model.config)).hexdigest(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
+    curve.write(curve.to_json(tuned, config.min_recall, len(queries), servable.num_candidates), extra)
     (extra / "contract.json").write_text(json.dumps(contract, indent=2))
     (extra / "release.json").write_text(json.dumps(release, indent=2))
 
 
 def real_queries(
-    model: Recommender, embeddings: np.ndarray, transform: tft.TFTransformOutput, eval_files: Sequence[str]
+    model: Recommender, table: tf.Variable, transform: tft.TFTransformOutput, eval_files: Sequence[str]
 ) -> np.ndarray:
     """Query embeddings of held-out interactions [Q, D]: an index is judged by what will be asked of it."""
     layer, spec = transform.transform_features_layer(), transform.raw_feature_spec()
     features = model.config.features
     items = RowLookup(model.catalog.ids, "items")
     types = RowLookup([name.encode() for name in features.interaction_types], "types")
-    table = tf.constant(embeddings)
-    queries = []
+    queries = [np.zeros([0, model.config.trainer.embedding_dim], np.float32)]
     records = tf.data.TFRecordDataset(list(eval_files), compression_type="GZIP").take(MEASURED_QUERIES)
     for serialized in records.batch(256):
         batch = dense_sequences(layer(tf.io.parse_example(serialized, spec)), features, items, types)

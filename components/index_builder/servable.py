@@ -12,14 +12,14 @@ import tensorflow as tf
 
 from components.index_builder.config import IndexConfig
 from components.index_builder.filters import Filters
-from components.index_builder.scann_index import ScannIndex
+from components.index_builder.index import NOT_FOUND, Index, best
+from components.index_builder.rules import AppliedRules
 from components.index_builder.users import UserState
 from trainer.inputs import RowLookup
-from trainer.metrics import rows_mask
 from trainer.model import Recommender
 from trainer.ranking import log_worth
 
-NEVER_SHOWN = np.float32(-np.inf)
+OVERSAMPLING = 4  # of C: what is searched for, so that C are left when some may not be shown
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,15 @@ class Query:
 
 @dataclass(frozen=True)
 class Answer:
-    """Candidates best first: rows [B, C], scores and retrieval scores [B, C]; −inf and row 0 where there is none."""
+    """What is shown first to last, [B, M] each: M candidates, and row 0 with −inf where there is none.
+
+    is_over [B, M]: stands among the K although over a cap, for want of others.
+    """
 
     rows: tf.Tensor
     scores: tf.Tensor
     retrieval_scores: tf.Tensor
+    is_over: tf.Tensor
 
 
 @dataclass(frozen=True)
@@ -52,22 +56,29 @@ class Servable(tf.Module):
     def __init__(
         self,
         model: Recommender,
-        embeddings: np.ndarray,
-        index: ScannIndex,
+        table: tf.Variable,
+        index: Index,
         users: UserState,
         filters: Filters,
         config: IndexConfig,
     ) -> None:
+        """`table` [N + 1, D] are the item embeddings that `index` searches; row 0 is zero."""
         super().__init__(name="recommender")
         self.config = config
         self.learned = Learned(model)
         self.index = index
         self.filters = filters
+        self.rules = AppliedRules(config.rules, filters, model.catalog.ids.tolist())
         self.num_items = model.catalog.size
         self.max_history = model.config.max_history
         self.top_k = min(config.top_k, self.num_items)
+        self.num_candidates = min(config.num_candidates, self.num_items)
+        self._num_searched = min(OVERSAMPLING * config.num_candidates, self.num_items)
         self._learned_variables = [*model.query_tower.variables, *model.ranking_head.variables, model.statistics]
-        self.embeddings = tf.Variable(embeddings, trainable=False, name="embeddings")  # [N + 1, D], row 0 is zero
+        self.embeddings = table
+        may_be_shown = np.ones(self.num_items + 1, bool)
+        may_be_shown[[0, *self.rules.blocked]] = False
+        self.may_be_shown = tf.Variable(may_be_shown, trainable=False, name="may_be_shown")  # [N + 1]
         self.item_ids = tf.Variable(np.array([b"", *model.catalog.ids.tolist()], object), trainable=False)
         self.items = RowLookup(model.catalog.ids, "items")
         self.types = RowLookup([t.encode() for t in model.config.features.interaction_types], "types")
@@ -80,8 +91,8 @@ class Servable(tf.Module):
         popularity = model.catalog.popularity[1:]
         share = np.concatenate([[0.5], popularity + 1.0]) / (popularity + 1.0).sum()  # the unknown item comes last
         self.popularity_scores = tf.Variable(np.log(share).astype(np.float32), trainable=False)  # [N + 1]
-        top = np.argsort(-popularity, kind="stable")[: index.num_results]
-        self.popular_rows = tf.Variable((top + 1).astype(np.int64), trainable=False)  # [C]
+        top = np.argsort(-popularity, kind="stable")[: self._num_searched]
+        self.popular_rows = tf.Variable((top + 1).astype(np.int64), trainable=False)
         self._type_weights = tf.constant(list(model.config.features.interaction_types.values()), tf.float32)
         self.strongest_row = 1 + list(model.config.features.interaction_types).index(
             model.config.features.strongest_type
@@ -108,51 +119,89 @@ class Servable(tf.Module):
         return Query(tower(states[:, -1], sides), is_cold), history
 
     def answer(self, query: Query, unwanted: tf.Tensor, allow: tf.Tensor | None = None) -> Answer:
-        """Retrieves, filters and ranks: unwanted rows [B, X], allow string [B, F].
+        """Retrieves, filters, ranks and applies the rules: unwanted rows [B, X], allow string [B, F]."""
+        rows, retrieval_scores = self.retrieve(query, unwanted, allow)
+        if len(self.rules.pinned):
+            pinned = tf.tile(self.rules.pinned[tf.newaxis], [tf.shape(rows)[0], 1])
+            pinned = tf.where(self._may_stay(pinned, unwanted, allow), pinned, 0)
+            rows = tf.concat([pinned, tf.where(~self.rules.is_pinned(rows), rows, 0)], axis=1)
+            retrieval_scores = tf.concat([self.retrieval_scores(query, pinned), retrieval_scores], axis=1)
+        scores = self.scores(query, rows, retrieval_scores) + self.rules.bonus(rows)
+        order, is_over = self.rules.arrange(rows, scores, self.top_k)
+        scores = tf.gather(scores, order, batch_dims=1)
+        return Answer(
+            rows=tf.where(scores > NOT_FOUND, tf.gather(rows, order, batch_dims=1), 0),
+            scores=scores,
+            retrieval_scores=tf.gather(retrieval_scores, order, batch_dims=1),
+            is_over=is_over,
+        )
 
-        First the index; where what survives of its C candidates cannot fill K places, every item is scored, so K
-        items come whenever K exist.
+    def retrieve(
+        self, query: Query, unwanted: tf.Tensor, allow: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The nearest items that may be shown, best first: rows and retrieval scores [B, C]; row 0, −inf for none.
+
+        The index is asked for more than C. Where what may stay of that cannot fill K places, every item is scored, so
+        K items come whenever K exist.
         """
-        rows, scores = self.index.search(query.embedding)
+        rows, scores = self.index.search(query.embedding, self._num_searched)
         cold = query.is_cold[:, tf.newaxis]
         rows = tf.where(cold, self.popular_rows[tf.newaxis, :], rows)
         scores = tf.where(cold, tf.gather(self.popularity_scores, self.popular_rows)[tf.newaxis, :], scores)
-        kept = (rows > 0) & ~tf.reduce_any(rows[:, :, tf.newaxis] == unwanted[:, tf.newaxis, :], axis=2)
-        no_filter = tf.constant(True) if allow is None else tf.reduce_all(tf.equal(allow, ""))
-        enough = tf.reduce_all(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1) >= self.top_k)
-        rows, scores = tf.cond(
-            no_filter & enough,
-            lambda: (tf.where(kept, rows, 0), tf.where(kept, scores, NEVER_SHOWN)),
-            lambda: self._exact(query, unwanted, allow),
+        scores = tf.where(self._may_stay(rows, unwanted, allow), scores, NOT_FOUND)
+        scores, columns = tf.math.top_k(scores, k=self.num_candidates)
+        rows = tf.where(scores > NOT_FOUND, tf.gather(rows, columns, batch_dims=1), 0)
+        is_short = rows[:, self.top_k - 1] == 0
+        if self._num_searched == self.num_items and self.index.kind == "exact":
+            return rows, scores
+        return tf.cond(
+            tf.reduce_any(is_short),
+            lambda: self._with_exact(rows, scores, tf.where(is_short), query, unwanted, allow),
+            lambda: (rows, scores),
         )
-        return self._ranked(query, rows, scores)
 
-    def _exact(self, query: Query, unwanted: tf.Tensor, allow: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-        scores = tf.where(
-            query.is_cold[:, tf.newaxis],
-            self.popularity_scores[tf.newaxis, 1:],
-            tf.matmul(query.embedding, self.embeddings[1:], transpose_b=True),
-        )
-        shown = ~rows_mask(unwanted, self.num_items)
-        if allow is not None:
-            shown &= self.filters.allowed(allow)
-        best, columns = tf.math.top_k(tf.where(shown, scores, NEVER_SHOWN), k=self.index.num_results)
-        rows = tf.cast(columns, tf.int64) + 1
-        return tf.where(tf.math.is_finite(best), rows, 0), best
+    def _with_exact(
+        self,
+        rows: tf.Tensor,
+        scores: tf.Tensor,
+        which: tf.Tensor,
+        query: Query,
+        unwanted: tf.Tensor,
+        allow: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same, with the requests `which` [S, 1] answered from all items, one after the other."""
 
-    def _ranked(self, query: Query, rows: tf.Tensor, retrieval_scores: tf.Tensor) -> Answer:
-        scores = self.scores(query, rows, retrieval_scores)
-        ranked, order = tf.math.top_k(scores, k=self.index.num_results)
-        return Answer(
-            rows=tf.gather(rows, order, batch_dims=1),
-            scores=ranked,
-            retrieval_scores=tf.gather(retrieval_scores, order, batch_dims=1),
-        )
+        def of_one(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            request = place[0]
+            products = tf.linalg.matvec(self.embeddings, query.embedding[request])
+            all_scores = tf.where(query.is_cold[request], self.popularity_scores, products)
+            keeps = tf.tensor_scatter_nd_update(
+                self.may_be_shown, unwanted[request][:, tf.newaxis], tf.zeros_like(unwanted[request], tf.bool)
+            )
+            if allow is not None:
+                keeps &= self.filters.allowed_of_all(allow[request])
+            found = best(tf.where(keeps, all_scores, NOT_FOUND)[tf.newaxis], self.num_candidates)
+            return found[0][0], found[1][0]
+
+        shape = [self.num_candidates]
+        spec = (tf.TensorSpec(shape, tf.int64), tf.TensorSpec(shape, tf.float32))
+        exact = tf.map_fn(of_one, which, fn_output_signature=spec)
+        return tf.tensor_scatter_nd_update(rows, which, exact[0]), tf.tensor_scatter_nd_update(scores, which, exact[1])
+
+    def _may_stay(self, rows: tf.Tensor, unwanted: tf.Tensor, allow: tf.Tensor | None) -> tf.Tensor:
+        """Which of each request's items may be shown: rows [B, C] → bool [B, C]."""
+        may = tf.gather(self.may_be_shown, rows) & ~_is_among(rows, unwanted)
+        return may if allow is None else may & self.filters.allowed(rows, allow)
+
+    def retrieval_scores(self, query: Query, rows: tf.Tensor) -> tf.Tensor:
+        """Inner products, or popularity where that answers: rows [B, C] → [B, C]."""
+        products = tf.einsum("bd,bcd->bc", query.embedding, tf.gather(self.embeddings, rows))
+        return tf.where(query.is_cold[:, tf.newaxis], tf.gather(self.popularity_scores, rows), products)
 
     def scores(self, query: Query, rows: tf.Tensor, retrieval_scores: tf.Tensor) -> tf.Tensor:
         """What each item is worth to each query, a logarithm, up to a constant per request: [B, C]."""
         worth = log_worth(self.outcome_logits(query, rows), self._type_weights)
-        return tf.where(rows > 0, retrieval_scores / self._temperature(query) + worth, NEVER_SHOWN)
+        return tf.where(rows > 0, retrieval_scores / self._temperature(query) + worth, NOT_FOUND)
 
     def outcome_logits(self, query: Query, rows: tf.Tensor) -> tf.Tensor:
         """The ranking head's logits of pairs, one per interaction type: rows [B, C] → [B, C, types]."""
@@ -176,3 +225,9 @@ def _newest(rows: tf.Tensor, width: int) -> tf.Tensor:
     padded = tf.pad(rows, [[0, 0], [width, 0]])
     order = tf.argsort(tf.cast(padded > 0, tf.int32), axis=1, stable=True)
     return tf.gather(padded, order, batch_dims=1)[:, -width:]
+
+
+def _is_among(rows: tf.Tensor, unwanted: tf.Tensor) -> tf.Tensor:
+    """Which rows are named: int64 [B, C], [B, X] → bool [B, C]; by halving, for X may be thousands."""
+    named = tf.sort(tf.pad(unwanted, [[0, 0], [0, 1]], constant_values=tf.int64.max), axis=1)
+    return tf.gather(named, tf.searchsorted(named, rows), batch_dims=1) == rows

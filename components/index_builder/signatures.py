@@ -6,6 +6,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
+from components.index_builder.index import NOT_FOUND
+from components.index_builder.reasons import reasons
 from components.index_builder.servable import Answer, Query, Servable
 from trainer.features import IS_TARGET_KEY
 from trainer.inputs import dense_sequences, unknown
@@ -59,25 +61,21 @@ def signatures(servable: Servable, transform: tft.TFTransformOutput) -> dict[str
             "item_ids": _item_ids(servable, answer),
             "scores": _finite(answer.scores[:, :k]),
             "retrieval_scores": _finite(answer.retrieval_scores[:, :k]),
-            "reasons": _reasons(servable, query, used, answer.rows[:, :k]),
+            "reasons": reasons(servable, query, used, answer),
         }
 
     def similar_items(item_id: tf.Tensor) -> Outputs:
         rows = servable.items(item_id)
         query = Query(tf.gather(servable.embeddings, rows), tf.zeros(tf.shape(rows), tf.bool))
-        found, products = servable.index.search(query.embedding)
-        shown = (found > 0) & (found != rows[:, tf.newaxis]) & (rows > 0)[:, tf.newaxis]
-        scores, order = tf.math.top_k(tf.where(shown, products, -float("inf")), k=servable.top_k)
-        rows_shown = tf.where(tf.math.is_finite(scores), tf.gather(found, order, batch_dims=1), 0)
-        return {"item_ids": tf.gather(servable.item_ids, rows_shown), "scores": _finite(scores)}
+        found, products = servable.retrieve(query, rows[:, tf.newaxis])
+        found = tf.where((rows > 0)[:, tf.newaxis], found, 0)[:, : servable.top_k]
+        scores = tf.where(found > 0, products[:, : servable.top_k], NOT_FOUND)
+        return {"item_ids": tf.gather(servable.item_ids, found), "scores": _finite(scores)}
 
     def rank(user_id: tf.Tensor, item_ids: tf.Tensor) -> Outputs:
         rows = servable.items(item_ids)
         query, _ = servable.query(servable.user_lookup(user_id), unknown_context(user_id))
-        products = tf.einsum("bd,bnd->bn", query.embedding, tf.gather(servable.embeddings, rows))
-        popular = tf.gather(servable.popularity_scores, rows)
-        retrieval_scores = tf.where(query.is_cold[:, tf.newaxis], popular, products)
-        return {"scores": _finite(servable.scores(query, rows, retrieval_scores))}
+        return {"scores": _finite(servable.scores(query, rows, servable.retrieval_scores(query, rows)))}
 
     def embed_query(user_id: tf.Tensor) -> Outputs:
         query, _ = servable.query(servable.user_lookup(user_id), unknown_context(user_id))
@@ -144,17 +142,6 @@ def _evaluate(servable: Servable, transformed: dict[str, Any]) -> Outputs:
     }
 
 
-def _reasons(servable: Servable, query: Query, history: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Why each item is there: `popular`, or `because=<history item nearest to it>`: rows [B, K] → string [B, K]."""
-    shown, past = tf.gather(servable.embeddings, rows), tf.gather(servable.embeddings, history)
-    affinity = tf.einsum("bkd,bhd->bkh", shown, past)
-    affinity = tf.where((history > 0)[:, tf.newaxis, :], affinity, -float("inf"))
-    nearest = tf.gather(history, tf.argmax(affinity, axis=2), batch_dims=1)
-    because = tf.strings.join(["because=", tf.gather(servable.item_ids, nearest)])
-    reasons = tf.where(query.is_cold[:, tf.newaxis], "popular", because)
-    return tf.where(rows > 0, reasons, "")
-
-
 def _seen(servable: Servable, history: tf.Tensor) -> tf.Tensor:
     return history if servable.config.exclude_seen else tf.zeros_like(history)
 
@@ -165,8 +152,7 @@ def _finite(scores: tf.Tensor) -> tf.Tensor:
 
 
 def _item_ids(servable: Servable, answer: Answer) -> tf.Tensor:
-    rows = tf.where(tf.math.is_finite(answer.scores), answer.rows, 0)
-    return tf.gather(servable.item_ids, rows[:, : servable.top_k])
+    return tf.gather(servable.item_ids, answer.rows[:, : servable.top_k])
 
 
 def _one_each(values: tf.Tensor) -> tf.SparseTensor:

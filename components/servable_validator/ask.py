@@ -123,4 +123,9 @@ def _wrong_lists(answer: judge.Answer, requests: Requests, outputs: tuple[str, .
     if wrong := judge.wrong_shapes(answer, dict.fromkeys(outputs, shape)):
         return wrong
     rows = zip(requests.users, answer["item_ids"], answer["scores"], strict=True)
-    return [words for user, items, scores in rows for words in judge.wrong_list(items, scores, user, is_full=is_full)]
+    is_ordered = requests.contract.is_ordered_by_score
+    return [
+        words
+        for user, items, scores in rows
+        for words in judge.wrong_list(items, scores, user, is_full=is_full, is_ordered=is_ordered)
+    ]

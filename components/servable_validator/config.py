@@ -43,5 +43,6 @@ class ServableContract:
     top_k: int = Field(ge=1)
     embedding_dim: int = Field(ge=1)
     max_history: int = Field(ge=1)
+    is_ordered_by_score: bool = True  # not where rules pin items or cap what is among the K
     context: tuple[ContextFeature, ...] = ()
     canary: Canary

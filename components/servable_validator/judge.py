@@ -23,10 +23,12 @@ def wrong_shapes(answer: Answer, expected: dict[str, tuple[int, ...]]) -> list[s
     return wrong
 
 
-def wrong_list(item_ids: np.ndarray, scores: np.ndarray, who: str, *, is_full: bool) -> list[str]:
-    """One ranked list, [K] and [K]: items before empty places, none twice, finite scores that never increase.
+def wrong_list(
+    item_ids: np.ndarray, scores: np.ndarray, who: str, *, is_full: bool, is_ordered: bool = True
+) -> list[str]:
+    """One ranked list, [K] and [K]: items before empty places, none twice, finite scores.
 
-    `is_full` wants an item in every place; else one item is enough.
+    `is_full` wants an item in every place; else one item is enough. `is_ordered` wants scores that never increase.
     """
     is_item = item_ids != b""
     count = int(is_item.sum())
@@ -41,7 +43,7 @@ def wrong_list(item_ids: np.ndarray, scores: np.ndarray, who: str, *, is_full: b
         wrong.append(f"{who} gets {', '.join(twice[:3])} more than once")
     if not np.isfinite(item_scores).all():
         wrong.append(f"{who} gets a score that is not finite")
-    elif (np.diff(item_scores) > 0).any():
+    elif is_ordered and (np.diff(item_scores) > 0).any():
         wrong.append(f"the scores of {who} increase")
     return wrong
 

@@ -102,8 +102,8 @@ def show(head: str, films: list[str], reasons: list[str] | None = None, titles: 
     """Five films under a heading, with why they are there."""
     print(f"\n  {head}", flush=True)
     for place, film in enumerate(films[:5]):
-        key, _, item = reasons[place].partition("=") if reasons else ("", "", "")
-        why = f"because of {titles[item]}" if titles and item else key
+        told = dict(part.split("=", 1) for part in reasons[place].split(";")) if reasons else {}
+        why = f"because of {titles[told['because']]}" if titles and "because" in told else told.get("source", "")
         print(f"    {place + 1}. {film:<48.48} {why}".rstrip())
 
 

@@ -205,6 +205,12 @@ def test_what_is_wrong_with_a_list(items: list[str], scores: list[float], words:
     assert judge.wrong_list(item_ids, np.array(scores, dtype=np.float32), "bo", is_full=True) == words
 
 
+def test_a_list_that_rules_arrange_need_not_be_ordered_by_score() -> None:
+    item_ids, scores = np.array([b"a", b"b"], dtype=object), np.array([1, 2], np.float32)
+    assert judge.wrong_list(item_ids, scores, "bo", is_full=True, is_ordered=False) == []
+    assert judge.wrong_list(item_ids, scores * np.inf, "bo", is_full=True, is_ordered=False) != []
+
+
 def test_answers_differ_beyond_the_precision_of_json() -> None:
     def answer(score: float, item: bytes = b"a") -> judge.Answer:
         return {"scores": np.array([[score]], np.float32), "item_ids": np.array([[item]], object)}

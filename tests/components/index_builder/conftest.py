@@ -1,0 +1,25 @@
+"""Servables packed once for all tests that ask them: 40 items (all scored), 1,200 (hashed), one."""
+
+import pytest
+
+from tests.components.index_builder.packed import MAX_HISTORY, build
+
+
+@pytest.fixture(scope="module")
+def small(world, make_catalog, make_model, tmp_path_factory):
+    model = make_model(make_catalog(40), max_history=MAX_HISTORY)
+    return build(world, model, tmp_path_factory.mktemp("small"), top_k=6, num_candidates=15)
+
+
+@pytest.fixture(scope="module")
+def large(world, make_catalog, make_model, tmp_path_factory):
+    model = make_model(make_catalog(1_200), max_history=MAX_HISTORY)
+    return build(world, model, tmp_path_factory.mktemp("large"), top_k=10, num_candidates=50, min_recall=0.9)
+
+
+@pytest.fixture(scope="module")
+def single(world, make_catalog, make_model, tmp_path_factory):
+    """One item, and K and C larger than the catalog."""
+    return build(
+        world, make_model(make_catalog(1), max_history=MAX_HISTORY), tmp_path_factory.mktemp("single"), top_k=3
+    )
