@@ -37,7 +37,7 @@ def report_baselines(
     report: Report = {}
     for baseline in baselines:
         baseline.fit(sequences)
-        parts = [np.zeros(0, np.int32), *ranks_of(baseline, judged, num_items, config.exclude_seen)]
+        parts = [np.zeros(0, np.int32), *ranks_of(baseline, judged, num_items, config.seen_types)]
         report[baseline.name] = figures_of(tf.constant(np.concatenate(parts)))
         told = " · ".join(f"{metric} {value:.4f}" for metric, value in report[baseline.name].items())
         log.info("%s · %s", baseline.name, told)
@@ -58,7 +58,7 @@ def ranks_of(
     baseline: Baseline,
     judged: SequenceTable,
     num_items: int,
-    exclude_seen: bool,
+    seen_types: Sequence[bool],
     scores_at_a_time: int = SCORES_AT_A_TIME,
 ) -> Iterator[np.ndarray]:
     """Rank of each held-out item, 1 = best, among the items that may be recommended: slices of int32 [E]."""
@@ -67,4 +67,5 @@ def ranks_of(
         batch = judged.padded(parts[begin : begin + size])
         rows, is_target = batch["item_rows"], batch[IS_TARGET_KEY]
         scores = baseline.scores(np.where(is_target, 0, rows))
-        yield rank_of_target(scores, rows[is_target], not_competing(rows, is_target, exclude_seen)).numpy()
+        excluded = not_competing(rows, batch["type_rows"], is_target, seen_types)
+        yield rank_of_target(scores, rows[is_target], excluded).numpy()

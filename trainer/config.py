@@ -50,4 +50,9 @@ class ModelConfig:
     trainer: TrainerConfig
     features: Features
     max_history: int
-    exclude_seen: bool = True  # what a user's history holds is not recommended, so it does not compete either
+    exclude_seen: bool | tuple[str, ...] = True  # of a user's history, by types: it does not compete either
+
+    @property
+    def seen_types(self) -> tuple[bool, ...]:
+        """As Features.seen_types."""
+        return self.features.seen_types(self.exclude_seen)

@@ -101,6 +101,12 @@ class Features:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"feature names {twice} are declared twice; names are shared by users, items and context")
 
+    def seen_types(self, exclude_seen: bool | tuple[str, ...]) -> tuple[bool, ...]:
+        """Whether an interaction counts as seen, by its type row [types + 1]; row 0 is a type nobody declared."""
+        if isinstance(exclude_seen, bool):
+            return (exclude_seen,) * (len(self.interaction_types) + 1)
+        return (False, *(name in exclude_seen for name in self.interaction_types))
+
     @property
     def strongest_type(self) -> str:
         """The interaction type that the ranking head learns to predict: the heaviest; the first of equals."""

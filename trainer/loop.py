@@ -142,5 +142,6 @@ def ranks_of(model: Recommender, batch: dict[str, tf.Tensor]) -> tf.Tensor:
     queries = model.target_queries(batch, tf.gather(table, batch["item_rows"]))
     scores = tf.matmul(queries, table[1:], transpose_b=True)
     target = tf.boolean_mask(batch["item_rows"], batch[IS_TARGET_KEY])
-    excluded = not_competing(batch["item_rows"], batch[IS_TARGET_KEY], model.config.exclude_seen)
+    rows, types, is_target = batch["item_rows"], batch["type_rows"], batch[IS_TARGET_KEY]
+    excluded = not_competing(rows, types, is_target, model.config.seen_types)
     return rank_of_target(scores, target, excluded)

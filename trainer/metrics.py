@@ -1,5 +1,7 @@
 """Ranks of held-out items and what is read off them. Pure functions."""
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 
@@ -18,9 +20,12 @@ def rank_of_target(scores: tf.Tensor, target: tf.Tensor, excluded: tf.Tensor) ->
     return tf.where(target > 0, rank, num_items + 1)
 
 
-def not_competing(rows: tf.Tensor, is_target: tf.Tensor, exclude_seen: bool) -> tf.Tensor:
-    """What to exclude from the ranking of a sequence's target: its history, or nothing; int64 [B, L] → [B, L]."""
-    return tf.where(is_target, tf.zeros_like(rows), rows) if exclude_seen else tf.zeros_like(rows)
+def not_competing(rows: tf.Tensor, type_rows: tf.Tensor, is_target: tf.Tensor, seen_types: Sequence[bool]) -> tf.Tensor:
+    """What to exclude from the ranking of a sequence's target: its history, as far as that counts as seen.
+
+    Catalog rows and type rows, int64 [B, L] each, and which types count [types + 1] → int64 [B, L], 0 elsewhere.
+    """
+    return tf.where(tf.gather(tf.constant(list(seen_types)), type_rows) & ~is_target, rows, tf.zeros_like(rows))
 
 
 def rows_mask(rows: tf.Tensor, num_items: tf.Tensor | int) -> tf.Tensor:

@@ -95,7 +95,7 @@ class Trials:
         for batch in self._judged:
             is_target, rows = batch[IS_TARGET_KEY], batch["item_rows"]
             scores = tf.repeat(popularity, len(rows), axis=0)
-            excluded = not_competing(rows, is_target, self._sources.config.exclude_seen)
+            excluded = not_competing(rows, batch["type_rows"], is_target, self._sources.config.seen_types)
             ranks.append(rank_of_target(scores, rows[is_target], excluded))
         return tf.concat(ranks, axis=0).numpy()
 

@@ -139,7 +139,7 @@ def test_baselines_are_judged_by_the_rule_of_the_model_and_told(tmp_path, caplog
 def test_a_held_out_item_says_nothing_of_itself():
     chain = CoVisits(num_items=5)
     chain.fit(Sequences.of([np.array([2, 2, 2])]))  # 2 follows 2, and an empty history knows nothing: all tie
-    (ranks,) = ranks_of(chain, table([[2]], [[1]], [[True]]), 5, True)
+    (ranks,) = ranks_of(chain, table([[2]], [[1]], [[True]]), 5, (True, True))
     assert ranks.tolist() == [5]
 
 
@@ -148,9 +148,9 @@ def test_what_the_history_holds_competes_only_where_it_may_be_recommended_again(
     popularity.fit(Sequences.of([np.array([1, 1, 1, 2, 2, 3])]))
     rows = [[1, 3], [2, 3], [1, 2, 3], [3]]
     histories = table(rows, [[1] * len(r) for r in rows], [[False] * (len(r) - 1) + [True] for r in rows])
-    (ranks,) = ranks_of(popularity, histories, 5, True)
+    (ranks,) = ranks_of(popularity, histories, 5, (True, True))
     assert ranks.tolist() == [2, 2, 1, 3]  # 1 and 2 are ahead of 3, where they compete
-    (ranks,) = ranks_of(popularity, histories, 5, False)
+    (ranks,) = ranks_of(popularity, histories, 5, (False, False))
     assert ranks.tolist() == [3, 3, 3, 3]
 
 
@@ -160,7 +160,7 @@ def test_ranks_do_not_depend_on_how_many_are_judged_at_a_time():
     data = table(rows, [[1] * len(r) for r in rows], [[False] * (len(r) - 1) + [True] for r in rows])
     chain = CoVisits(30)
     chain.fit(counted(data, CONFIG))
-    (at_once,) = ranks_of(chain, data, 30, True)
-    slices = [*ranks_of(chain, data, 30, True, scores_at_a_time=30 * 7)]
+    (at_once,) = ranks_of(chain, data, 30, (True, True))
+    slices = [*ranks_of(chain, data, 30, (True, True), scores_at_a_time=30 * 7)]
     assert [len(ranks) for ranks in slices] == [7] * 5 + [5]
     assert np.concatenate(slices).tolist() == at_once.tolist()

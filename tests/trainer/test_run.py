@@ -94,9 +94,11 @@ def test_every_encoder_finds_it_in_every_precision(make_catalog, tmp_path, histo
     assert is_exact_in_bfloat16 == mixed_precision
 
 
-@pytest.mark.parametrize(("exclude_seen", "expected"), [(True, 1), (False, ITEMS)])
+@pytest.mark.parametrize(
+    ("exclude_seen", "expected"), [(True, 1), (False, ITEMS), (("view", "buy"), 1), (("buy",), ITEMS), ((), ITEMS)]
+)
 def test_an_epoch_is_judged_among_what_may_be_recommended(make_catalog, exclude_seen, expected):
-    """Everything but the target was seen, and would be recommended rather."""
+    """Everything but the target was viewed, and would be recommended rather."""
     config = ModelConfig(trainer=TrainerConfig(), features=FEATURES, max_history=ITEMS, exclude_seen=exclude_seen)
     model = build(config, make_catalog(ITEMS), {"group": np.array([b"forward", b"back"])})
     model.candidate_tower.ids.assign(tf.zeros_like(model.candidate_tower.ids))  # all items tie, against the target
