@@ -118,6 +118,7 @@ def create_nodes(
         model=trainer.outputs["model"],
         examples=examples,
         users=example_gen.outputs["users"],
+        production=live,
         config=to_json(config.index),
     )
     servable = index_builder.outputs["servable"]

@@ -21,6 +21,7 @@ from pipeline.commands.options import (
     span_of,
     who,
 )
+from pipeline.commands.release import release
 from pipeline.commands.spans import spans, trace
 from pipeline.commands.tune import tune
 from pipeline.console import table
@@ -185,7 +186,7 @@ def _few(spans: list[int]) -> str:
     return ", ".join(map(str, spans)) if len(spans) <= 6 else f"{spans[0]} … {spans[-1]} ({len(spans)})"
 
 
-for command in (contract, gate, check_freshness, data_age, spans, tune):
+for command in (contract, gate, check_freshness, data_age, release, spans, tune):
     cli.add_command(command)
 models.add_command(trace)
 

@@ -41,6 +41,11 @@ class PipelineConfig:
     kubeflow: ClusterConfig = Field(default_factory=lambda: ClusterConfig())
     beam_pipeline_args: tuple[str, ...] = IN_ONE_PROCESS
 
+    def __post_init__(self) -> None:
+        types, seen = self.contract.features().interaction_types, self.index.exclude_seen
+        if not isinstance(seen, bool) and (unknown := sorted(set(seen) - set(types))):
+            raise ValueError(f"index.exclude_seen names the types {unknown}; the contract has {sorted(types)}")
+
     @property
     def model(self) -> ModelConfig:
         """What the Trainer gets: its leaf, the declared features, how far it looks back, what it never recommends."""

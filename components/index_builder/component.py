@@ -9,6 +9,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples, Model
 
+from components.artifacts import Production
 from components.index_builder.config import IndexConfig
 
 
@@ -17,13 +18,16 @@ def IndexBuilder(
     model: InputArtifact[Model],
     examples: InputArtifact[Examples],
     users: InputArtifact[Examples],
+    production: InputArtifact[Production],
     servable: OutputArtifact[Model],
     config: Parameter[str],
 ) -> None:
     """Packs `model` with the state of `users`; measures the index on queries of the eval split of `examples`.
 
-    `config` is the JSON of IndexConfig. Raises BuildError when the model or the index cannot be served.
+    What is not available in `production` is not available here. `config` is the JSON of IndexConfig.
+    Raises BuildError when the model or the index cannot be served.
     """
+    from components.index_builder.availability import list_of
     from components.index_builder.pack import pack  # TensorFlow and ScaNN, only where the work is done
 
     def files(artifact: Examples, split: str) -> list[str]:
@@ -36,4 +40,5 @@ def IndexBuilder(
         summary=json.loads((Path(examples.uri) / "summary.json").read_text()),
         config=TypeAdapter(IndexConfig).validate_json(config),
         output_path=Path(servable.uri),
+        unavailable=list_of(Path(production.uri) / "servable"),
     )

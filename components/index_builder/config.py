@@ -56,7 +56,7 @@ class IndexConfig:
     exact_below_items: int = Field(default=1_000, ge=256)  # of kind auto: smaller catalogs are scored as a whole
     num_leaves: int | None = Field(default=None, ge=1)  # None: √N, and 4 √N where leaves are scored exactly
     min_recall: float = Field(default=0.95, ge=0, le=1)  # of the true top `num_candidates`, on real queries
-    exclude_seen: bool = True  # never recommend what is in the user's own history
+    exclude_seen: bool | tuple[str, ...] = True  # of a user's own history: all, or only interactions of these types
     rules: Rules = Field(default_factory=lambda: Rules())
 
     def __post_init__(self) -> None:

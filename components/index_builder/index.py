@@ -68,9 +68,11 @@ def best(scores: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
 
     Column 0 is no item. −inf is never shown: where no more is left, the row is 0 and the score −inf.
     """
-    of_items = scores[:, 1:]
-    top, columns = tf.math.top_k(of_items, k=min(count, of_items.shape[1]))
-    return padded(tf.where(top > NOT_FOUND, tf.cast(columns, tf.int64) + 1, 0), top, count)
+    width = scores.shape[1]
+    top, rows = tf.math.top_k(scores, k=min(count + 1, width))  # one more, for row 0; a slice would copy all of it
+    top, places = tf.math.top_k(tf.where(rows > 0, top, NOT_FOUND), k=min(count, width - 1))
+    rows = tf.cast(tf.gather(rows, places, batch_dims=1), tf.int64)
+    return padded(tf.where(top > NOT_FOUND, rows, 0), top, count)
 
 
 def padded(rows: tf.Tensor, scores: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -14,6 +14,7 @@ import tensorflow_transform as tft
 from pydantic import TypeAdapter
 
 from components.index_builder import curve
+from components.index_builder.availability import Hidden, describe
 from components.index_builder.config import IndexConfig, Rules
 from components.index_builder.filters import Filters
 from components.index_builder.index import checked
@@ -39,8 +40,11 @@ def pack(
     summary: dict[str, Any],
     config: IndexConfig,
     output_path: Path,
+    unavailable: Sequence[str] = (),
 ) -> None:
     """Writes the SavedModel, with `assets.extra/release.json` (what it is) and `contract.json` (how to ask it).
+
+    `unavailable`: ids of items that are not to be shown for now.
 
     Raises:
       BuildError: an embedding is not finite.
@@ -55,7 +59,7 @@ def pack(
     tuned = choose(table, queries, config)
     users = read_users(user_files, model, transform.transform_features_layer())
     filterable = [f.name for f in model.config.features.item if f.type in ("category", "categories")]
-    servable = Servable(model, table, tuned.index, users, Filters(model.catalog, filterable), config)
+    servable = Servable(model, table, tuned.index, users, Filters(model.catalog, filterable), config, unavailable)
     servable.save(str(output_path), signatures(servable, transform))
     measured = f"recall {tuned.chosen.recall:.3f} on real queries" if tuned.tried else "not measured"
     log.info("%s items indexed (%s) · %s", f"{model.catalog.size:,}", tuned.index, measured)
@@ -96,6 +100,8 @@ def pack(
     curve.write(curve.to_json(tuned, config.min_recall, len(queries), servable.num_candidates), extra)
     (extra / "contract.json").write_text(json.dumps(contract, indent=2))
     (extra / "release.json").write_text(json.dumps(release, indent=2))
+    known = len(set(unavailable) & {item.decode() for item in model.catalog.ids.tolist()})
+    describe(output_path, list(unavailable), Hidden(known, len(set(unavailable)) - known))
 
 
 def real_queries(

@@ -18,7 +18,6 @@ class AppliedRules(tf.Module):
     """Rules against one catalog. Rows are catalog rows; `idle` names, in words, the rules that nothing can meet.
 
     pinned    [P] int64
-    blocked   rows that are never shown
     """
 
     def __init__(self, rules: Rules, filters: Filters, ids: Sequence[bytes]) -> None:
@@ -39,7 +38,6 @@ class AppliedRules(tf.Module):
         ]
         pinned = [row_of[item.encode()] for item in rules.pinned if item.encode() in row_of]
         self.pinned = np.array(pinned, np.int64)
-        self.blocked = [row_of[item.encode()] for item in rules.blocked if item.encode() in row_of]
         boosts = [(filters.row(b.feature, b.value), b) for b in rules.boosts]
         self.idle += [f"boost of {b.feature}={b.value}: no item has it" for row, b in boosts if row < 0]
         self._boosts = [(row, b) for row, b in boosts if row > 0]

@@ -4,12 +4,14 @@ Shapes: B requests, H history, C candidates retrieved, K answers, N items, D dim
 (1..N, 0 = none) everywhere inside; strings are looked up at the doors (components.index_builder.signatures).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from components.index_builder.availability import mask
 from components.index_builder.config import IndexConfig
 from components.index_builder.filters import Filters
 from components.index_builder.index import NOT_FOUND, Index, best
@@ -28,6 +30,14 @@ class Query:
 
     embedding: tf.Tensor
     is_cold: tf.Tensor
+
+
+@dataclass(frozen=True)
+class History:
+    """Interactions, newest last: catalog rows and type rows, int64 [B, H] each, 0 pads in front."""
+
+    rows: tf.Tensor
+    types: tf.Tensor
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class Servable(tf.Module):
         users: UserState,
         filters: Filters,
         config: IndexConfig,
+        unavailable: Sequence[str] = (),
     ) -> None:
         """`table` [N + 1, D] are the item embeddings that `index` searches; row 0 is zero."""
         super().__init__(name="recommender")
@@ -76,9 +87,8 @@ class Servable(tf.Module):
         self._num_searched = min(OVERSAMPLING * config.num_candidates, self.num_items)
         self._learned_variables = [*model.query_tower.variables, *model.ranking_head.variables, model.statistics]
         self.embeddings = table
-        may_be_shown = np.ones(self.num_items + 1, bool)
-        may_be_shown[[0, *self.rules.blocked]] = False
-        self.may_be_shown = tf.Variable(may_be_shown, trainable=False, name="may_be_shown")  # [N + 1]
+        hidden = [*unavailable, *config.rules.blocked]
+        self.may_be_shown = tf.Variable(mask(model.catalog.ids.tolist(), hidden), trainable=False, name="may_be_shown")
         self.item_ids = tf.Variable(np.array([b"", *model.catalog.ids.tolist()], object), trainable=False)
         self.items = RowLookup(model.catalog.ids, "items")
         self.types = RowLookup([t.encode() for t in model.config.features.interaction_types], "types")
@@ -93,6 +103,7 @@ class Servable(tf.Module):
         self.popularity_scores = tf.Variable(np.log(share).astype(np.float32), trainable=False)  # [N + 1]
         top = np.argsort(-popularity, kind="stable")[: self._num_searched]
         self.popular_rows = tf.Variable((top + 1).astype(np.int64), trainable=False)
+        self._seen_types = tf.constant(list(model.config.features.seen_types(config.exclude_seen)))
         self._type_weights = tf.constant(list(model.config.features.interaction_types.values()), tf.float32)
         self.strongest_row = 1 + list(model.config.features.interaction_types).index(
             model.config.features.strongest_type
@@ -100,8 +111,8 @@ class Servable(tf.Module):
 
     def query(
         self, user_rows: tf.Tensor, context: dict[str, tf.Tensor], item_rows: tf.Tensor | None = None
-    ) -> tuple[Query, tf.Tensor]:
-        """Query of each request, and the history it stands on, int64 [B, H].
+    ) -> tuple[Query, History]:
+        """Query of each request, and the history that it stands on.
 
         `item_rows` [B, any], newest last and 0 anywhere, replaces the stored history in the rows where it has any
         item; its interactions count as of the strongest type.
@@ -111,12 +122,20 @@ class Servable(tf.Module):
             given = _newest(item_rows, self.max_history)
             replaced = tf.reduce_any(given > 0, axis=1, keepdims=True)
             history = tf.where(replaced, given, history)
-            types = tf.where(replaced, tf.cast(given > 0, tf.int64) * self.strongest_row, types)
+            types = tf.where(replaced, self.as_history(given).types, types)
         tower = self.learned.model.query_tower
         states = tower.states(tf.gather(self.embeddings, history), history, types)
         sides = {name: tf.gather(column, user_rows) for name, column in self.user_features.items()} | context
         is_cold = ~tf.reduce_any(history > 0, axis=1)
-        return Query(tower(states[:, -1], sides), is_cold), history
+        return Query(tower(states[:, -1], sides), is_cold), History(history, types)
+
+    def as_history(self, rows: tf.Tensor) -> History:
+        """Rows that a request brings [B, any]: they count as of the strongest type."""
+        return History(rows, tf.cast(rows > 0, tf.int64) * self.strongest_row)
+
+    def seen(self, history: History) -> tf.Tensor:
+        """Of histories, what is not to be shown again: int64 [B, H], 0 elsewhere."""
+        return tf.where(tf.gather(self._seen_types, history.types), history.rows, 0)
 
     def answer(self, query: Query, unwanted: tf.Tensor, allow: tf.Tensor | None = None) -> Answer:
         """Retrieves, filters, ranks and applies the rules: unwanted rows [B, X], allow string [B, F]."""

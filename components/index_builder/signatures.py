@@ -8,7 +8,7 @@ import tensorflow_transform as tft
 
 from components.index_builder.index import NOT_FOUND
 from components.index_builder.reasons import reasons
-from components.index_builder.servable import Answer, Query, Servable
+from components.index_builder.servable import Answer, History, Query, Servable
 from trainer.features import IS_TARGET_KEY
 from trainer.inputs import dense_sequences, unknown
 from trainer.metrics import rank_of_target
@@ -46,7 +46,7 @@ def signatures(servable: Servable, transform: tft.TFTransformOutput) -> dict[str
 
     def serving_default(user_id: tf.Tensor) -> Outputs:
         query, history = servable.query(servable.user_lookup(user_id), unknown_context(user_id))
-        answer = servable.answer(query, _seen(servable, history))
+        answer = servable.answer(query, servable.seen(history))
         return {"item_ids": _item_ids(servable, answer), "scores": _finite(answer.scores[:, : servable.top_k])}
 
     def recommend(
@@ -54,14 +54,15 @@ def signatures(servable: Servable, transform: tft.TFTransformOutput) -> dict[str
     ) -> Outputs:
         user_rows, given = servable.user_lookup(user_id), servable.items(history)
         query, used = servable.query(user_rows, transformed_context(context), given)
-        seen = _seen(servable, tf.concat([given, used, tf.gather(servable.user_items, user_rows)], axis=1))
-        answer = servable.answer(query, tf.concat([servable.items(exclude), seen], axis=1), allow)
+        stored = History(tf.gather(servable.user_items, user_rows), tf.gather(servable.user_types, user_rows))
+        seen = [servable.seen(history) for history in (servable.as_history(given), used, stored)]
+        answer = servable.answer(query, tf.concat([servable.items(exclude), *seen], axis=1), allow)
         k = servable.top_k
         return {
             "item_ids": _item_ids(servable, answer),
             "scores": _finite(answer.scores[:, :k]),
             "retrieval_scores": _finite(answer.retrieval_scores[:, :k]),
-            "reasons": reasons(servable, query, used, answer),
+            "reasons": reasons(servable, query, used.rows, answer),
         }
 
     def similar_items(item_id: tf.Tensor) -> Outputs:
@@ -125,7 +126,7 @@ def _evaluate(servable: Servable, transformed: dict[str, Any]) -> Outputs:
     target = tf.boolean_mask(batch["item_rows"], is_target)
     embedding = model.target_queries(batch, tf.gather(servable.embeddings, batch["item_rows"]))
     query = Query(embedding, ~tf.reduce_any(history > 0, axis=1))
-    unwanted = _seen(servable, history)
+    unwanted = servable.seen(History(history, batch["type_rows"]))
     answer = servable.answer(query, unwanted)
     hit = answer.rows == target[:, tf.newaxis]
     places = tf.where(hit, tf.range(1, tf.shape(hit)[1] + 1)[tf.newaxis, :], servable.num_items + 1)
@@ -140,10 +141,6 @@ def _evaluate(servable: Servable, transformed: dict[str, Any]) -> Outputs:
         "target_popularity": tf.cast(rank_of_target(popularity, target, nothing), tf.float32),
         "history_length": tf.reduce_sum(tf.cast(history > 0, tf.float32), axis=1),
     }
-
-
-def _seen(servable: Servable, history: tf.Tensor) -> tf.Tensor:
-    return history if servable.config.exclude_seen else tf.zeros_like(history)
 
 
 def _finite(scores: tf.Tensor) -> tf.Tensor:

@@ -63,16 +63,19 @@ def push(
     parts: Parts,
     serving_path: Path,
     releases_path: Path,
-    span: int,
+    span: int | None,
     *,
     run: str,
+    who: str = WHO,
     now: Callable[[], float] = time.time,
     copy_tree: CopyTree = shutil.copytree,
 ) -> Pushed:
     """Clears up after a killed push, then brings the servable into production under the next version.
 
     Args:
+        span: noted as learned; None where nothing was learned.
         run: noted with the span, so that it can be traced to its artifacts.
+        who: for the audit.
         now: seconds since 1970; versions are numbered by it.
 
     Raises:
@@ -91,8 +94,8 @@ def push(
     registry.begin_push(version, str(target), manifest, verdict.get("metrics", {}), verdict)
     _keep_release(parts, releases_path, version, copy_tree)
     publish(parts.servable, serving_path, version, copy_tree)
-    registry.finish_push(version, WHO, why)
-    _note_learned(registry, {span}, run)
+    registry.finish_push(version, who, why)
+    _note_learned(registry, set() if span is None else {span}, run)
     return Pushed(version, str(target), why)
 
 

@@ -1,4 +1,7 @@
-"""What `story` tells: four runs of the planted world by the runner that production uses, each once, in order."""
+"""What `story` tells: four runs of the planted world by the runner that production uses, each once, in order.
+
+Between the second and the one that is refused, an item is sold out, and the model is released without it.
+"""
 
 import dataclasses
 import json
@@ -76,6 +79,11 @@ def story(planted, tmp_path_factory: pytest.TempPathFactory) -> Story:
     run("second", 2)
     with pytest.raises(NothingNew, match="production has learned every span of the window from 1 to 2"):
         local_runner.run(config, places, 2)
+    (planted.path / "stock.csv").write_text(f"item_id,available\n{planted.untouched},false\nunheard-of,0\n")
+    release = ["release", "--availability", str(planted.path / "stock.csv"), "--why", "sold out"]
+    released = CliRunner(env={"EVERGREEN_HOME": str(places.home)}).invoke(cli, release)
+    assert released.exit_code == 0, released.output
+    story.said["released"], story.live["released"] = [released.output], registry.live()
     run("bad", 3)
     logging.getLogger("evergreen.trainer").removeHandler(said)
     return story

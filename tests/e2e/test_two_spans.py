@@ -82,7 +82,8 @@ def test_the_gate_stops_the_span_with_undeclared_types(story: Story) -> None:
     assert outcome.title.startswith("Stopped by the data gate")
     assert "glanced" in " ".join([outcome.title, *outcome.reasons])
     assert story.run("bad").node("Trainer") is None
-    assert story.live["bad"].version == story.live["second"].version
+    assert story.live["bad"].version == story.live["released"].version
+    assert story.production("bad")["spans"] == [1, 2]  # what the next run needs of a release is there
 
 
 def test_the_report_of_the_stopped_run_has_the_reason(story: Story) -> None:
@@ -93,12 +94,30 @@ def test_the_report_of_the_stopped_run_has_the_reason(story: Story) -> None:
 
 def test_the_registry_tells_the_story(story: Story) -> None:
     registry = Registry.at(story.places.registry)
-    first, second = story.live["first"].version, story.live["second"].version
-    assert [(v.version, v.state) for v in registry.versions()] == [(second, "live"), (first, "retired")]
+    first, second, released = (story.live[name].version for name in ("first", "second", "released"))
+    states = [(v.version, v.state) for v in registry.versions()]
+    assert states == [(released, "live"), (second, "retired"), (first, "retired")]
     assert [(s.span, s.state) for s in registry.spans()] == [(1, "learned"), (2, "learned"), (3, "quarantined")]
     assert "glanced" in " ".join(registry.spans()[-1].verdict["reasons"])
-    assert [line.action for line in registry.audit()] == ["push", "push"]
-    assert sorted(p.name for p in story.places.serving.glob("[0-9]*")) == [str(first), str(second)]
+    assert [line.action for line in registry.audit()] == ["push", "push", "push"]
+    assert sorted(p.name for p in story.places.serving.glob("[0-9]*")) == [str(first), str(second), str(released)]
+
+
+def test_an_item_that_is_sold_out_is_hidden_by_a_release_of_the_same_model(story: Story, planted) -> None:
+    import scann.scann_ops.py.scann_ops  # noqa: F401  registers the index's ops
+    import tensorflow as tf
+
+    second, released = story.live["second"], story.live["released"]
+    words = (
+        f"1 items are not available (1 more ids are not in the catalog); the model of version {second.version}: sold"
+    )
+    assert words in story.said["released"][0]
+    assert released.metrics == second.metrics
+    assert released.manifest["availability"] == {"items_hidden": 1, "ids_unknown": 1}
+    others = sorted((planted.set_a | planted.set_b) - {planted.untouched})
+    question = {"user_id": ["nobody"], "history": [[""]], "exclude": [others], "allow": [[""]], "device": [""]}
+    shown = [ids(ask(tf.saved_model.load(v.uri), "recommend", **question)) for v in (second, released)]
+    assert [[i for i in row if i] for (row,) in shown] == [[planted.untouched], []]
 
 
 def test_users_are_sent_on_along_their_own_set(servable, planted) -> None:

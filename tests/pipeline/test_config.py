@@ -139,6 +139,7 @@ def test_a_value_out_of_its_bounds_is_refused_with_its_key_and_what_was_got(read
     ("changes", "message"),
     [
         ({"index": {"top_k": 30, "num_candidates": 20}}, r"num_candidates is 20; it must be at least top_k \(30\)"),
+        ({"index": {"exclude_seen": ["bought"]}}, r"exclude_seen names the types \['bought'\]; the contract has"),
         (put({}, "contract.interactions.types"), "no type is positive"),
         (put({"view": 0.0}, "contract.interactions.types"), "expected a number above 0"),
         (put("log/*.csv", "contract.interactions.files"), "must say which span"),

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from components.index_builder.config import IndexConfig
 from components.index_builder.users import read_users
-from tests.components.index_builder.packed import LOWEST, MAX_HISTORY
+from tests.components.index_builder.packed import LOWEST, MAX_HISTORY, build
 
 S, F = tf.string, tf.float32
 CONTRACT = {
@@ -152,6 +152,27 @@ def test_history_in_the_request_replaces_the_stored_one_and_is_not_recommended(s
     assert answer.ids != small.recommend("ann", history=given[::-1]).ids or not np.allclose(
         answer.scores, small.recommend("ann", history=given[::-1]).scores
     )  # order matters
+
+
+@pytest.fixture(scope="module")
+def bought(world, make_catalog, make_model, tmp_path_factory):
+    """What was bought is not shown again; what was only viewed is."""
+    model = make_model(make_catalog(40), max_history=MAX_HISTORY)
+    path = tmp_path_factory.mktemp("bought")
+    return build(world, model, path, top_k=40, num_candidates=40, exclude_seen=("buy",))
+
+
+def test_only_the_types_that_count_as_seen_are_left_out(bought):
+    rows, types, _ = stored(bought, "bob")
+    hidden = {bought.ids[row - 1] for row, t in zip(rows, types, strict=True) if t == 2}
+    assert 0 < len(hidden) < len(rows)
+    assert set(bought.ids) - set(bought.recommend("bob").ids) == hidden
+    assert set(bought.ids) - set(bought.ask("serving_default", user_id=["bob"]).item_ids[0].tolist()) == hidden
+    given = [bought.ids[20], bought.ids[30]]  # of a request: as of the strongest type, buy
+    assert set(bought.ids) - set(bought.recommend("stranger", history=given).ids) == set(given)
+    example = bought.example([bought.ids[5], bought.ids[6], bought.ids[7]], types=["view", "buy", "buy"])
+    shown = bought.ask("evaluate", examples=[example]).rank[0]
+    assert 1 <= shown <= 39  # of 40 items, the one that was bought does not compete
 
 
 def test_where_the_pads_of_a_history_stand_does_not_matter(small):
