@@ -31,8 +31,14 @@ class Filters(tf.Module):
         self.names = tuple(names)
         self._row_of = {value: row for row, value in enumerate(self.values, start=1)}
         self._lookup = RowLookup(self.values, "filter_values") if self.values else None
-        self.values_of = tf.Variable(np.concatenate(columns, axis=1), trainable=False, name="values_of")
+        values_of = np.concatenate(columns, axis=1)
+        self.values_of = tf.Variable(values_of, trainable=False, name="values_of")
         self.groups = tf.constant(groups, tf.int32)
+        items, places = np.nonzero(values_of)
+        order = np.argsort(values_of[items, places], kind="stable")
+        begins = np.searchsorted(values_of[items, places][order], np.arange(len(self.values) + 2))
+        self._begins = tf.Variable(begins.astype(np.int32), trainable=False, name="begins")  # [V + 2], of each value
+        self._holders = tf.Variable(items[order].astype(np.int32), trainable=False, name="holders")  # items by value
 
     def row(self, feature: str, value: str) -> int:
         """The row of a value, −1 where no item has it."""
@@ -44,15 +50,19 @@ class Filters(tf.Module):
         has = tf.gather(self.values_of, rows)[:, :, :, tf.newaxis] == wanted[:, tf.newaxis, tf.newaxis, :]
         return self._passes(tf.reduce_any(has, axis=2), wanted, allow)
 
-    def allowed_of_all(self, allow: tf.Tensor) -> tf.Tensor:
-        """Which of all items pass one request: string [F] → bool [N + 1]."""
-        wanted = self._wanted(allow)
+    def holders(self, allow: tf.Tensor) -> tf.Tensor:
+        """Among which items one request's filter has to look: string [F], one not '' → rows int64 [M], each once.
 
-        def holders(value: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_any(self.values_of == value, axis=1)
-
-        has = tf.transpose(tf.map_fn(holders, wanted, fn_output_signature=tf.bool))
-        return self._passes(has[tf.newaxis], wanted[tf.newaxis], allow[tf.newaxis])[0]
+        The items that have a wanted value of one feature: of that for which they are the fewest.
+        """
+        wanted = tf.maximum(self._wanted(allow), 0)  # a value that no item has is like ''
+        begins, ends = tf.gather(self._begins, wanted), tf.gather(self._begins, wanted + 1)
+        groups = tf.gather(self.groups, wanted)
+        counts = tf.math.unsorted_segment_sum(ends - begins, tf.where(wanted > 0, groups, -1), len(self.names) or 1)
+        fewest = tf.argmin(tf.where(counts > 0, counts, counts.dtype.max), output_type=tf.int32)
+        chosen = (wanted > 0) & (groups == fewest)
+        places = tf.ragged.range(tf.boolean_mask(begins, chosen), tf.boolean_mask(ends, chosen)).values
+        return tf.cast(tf.unique(tf.gather(self._holders, places)).y, tf.int64)
 
     def _wanted(self, allow: tf.Tensor) -> tf.Tensor:
         """Rows of the values asked for, −1 for one that no item has, and for ''."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 from components.index_builder.availability import mask
 from components.index_builder.config import IndexConfig
 from components.index_builder.filters import Filters
-from components.index_builder.index import NOT_FOUND, Index, best
+from components.index_builder.index import NOT_FOUND, Index, best, padded
 from components.index_builder.rules import AppliedRules
 from components.index_builder.users import UserState
 from trainer.inputs import RowLookup
@@ -188,18 +188,34 @@ class Servable(tf.Module):
         unwanted: tf.Tensor,
         allow: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same, with the requests `which` [S, 1] answered from all items, one after the other."""
+        """The same, with the requests `which` [S, 1] answered from all items, one after the other.
 
-        def of_one(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            request = place[0]
+        With a filter, from all that have the rarest value asked for.
+        """
+
+        def of_all(request: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             products = tf.linalg.matvec(self.embeddings, query.embedding[request])
             all_scores = tf.where(query.is_cold[request], self.popularity_scores, products)
-            keeps = tf.tensor_scatter_nd_update(
-                self.may_be_shown, unwanted[request][:, tf.newaxis], tf.zeros_like(unwanted[request], tf.bool)
-            )
-            if allow is not None:
-                keeps &= self.filters.allowed_of_all(allow[request])
-            found = best(tf.where(keeps, all_scores, NOT_FOUND)[tf.newaxis], self.num_candidates)
+            out = unwanted[request][:, tf.newaxis]
+            keeps = tf.tensor_scatter_nd_update(self.may_be_shown, out, tf.zeros_like(out[:, 0], tf.bool))
+            return best(tf.where(keeps, all_scores, NOT_FOUND)[tf.newaxis], self.num_candidates)
+
+        def of_filtered(request: tf.Tensor, allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            one = request[tf.newaxis]
+            found = self.filters.holders(allowed[request])[tf.newaxis]
+            of_one = Query(tf.gather(query.embedding, one), tf.gather(query.is_cold, one))
+            stays = self._may_stay(found, tf.gather(unwanted, one), tf.gather(allowed, one))
+            found_scores = tf.where(stays, self.retrieval_scores(of_one, found), NOT_FOUND)
+            top, places = tf.math.top_k(found_scores, k=tf.minimum(self.num_candidates, tf.shape(found)[1]))
+            found = tf.where(top > NOT_FOUND, tf.gather(found, places, batch_dims=1), 0)
+            return padded(found, top, self.num_candidates)
+
+        def of_one(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            if allow is None:
+                found = of_all(place[0])
+            else:
+                is_filtered = tf.reduce_any(tf.not_equal(allow[place[0]], ""))
+                found = tf.cond(is_filtered, lambda: of_filtered(place[0], allow), lambda: of_all(place[0]))
             return found[0][0], found[1][0]
 
         shape = [self.num_candidates]

@@ -217,36 +217,65 @@ def studio_of(packed):
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_never_what_is_unwanted_and_never_fewer_than_possible(small, seed):
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_never_what_is_unwanted_and_never_fewer_than_possible(request, name, seed):
     """Random exclusions and filters, some that match nothing and some that leave fewer than K."""
+    packed = request.getfixturevalue(name)
+    size, k = len(packed.ids), packed.config.top_k
     rng = np.random.default_rng(seed)
     user = ["ann", "bob", "cäcilie", "dan", "stranger"][seed % 5]
-    exclude = [small.ids[i] for i in rng.permutation(40)[: rng.choice([0, 3, 20, 36, 40])]]
-    genres, studio = genres_of(small), studio_of(small)
+    exclude = [packed.ids[i] for i in rng.permutation(size)[: rng.choice([0, 3, size // 2, size - 4, size])]]
+    genres, studio = genres_of(packed), studio_of(packed)
     wanted = rng.permutation(["Comedy", "Drama", "Noir", "Silent", "Opera"])[: rng.integers(0, 3)].tolist()
     house = ["", "Xenon", "Yale"][rng.integers(0, 3)]
     allow = [f"genres={g}" for g in wanted] + ([f"studio={house}"] if house else [])
     if "Opera" in wanted:  # no such value: it matches nothing
-        allowed = np.zeros(40, bool)
+        allowed = np.zeros(size, bool)
     else:
         by_genre = [not wanted or bool(g & {w.encode() for w in wanted}) for g in genres]
         allowed = np.array(by_genre) & np.array([not house or s == house.encode() for s in studio])
-    seen = stored(small, user)[0] if user in small.users else []
-    possible = {i for i, ok in zip(small.ids, allowed, strict=True) if ok}
-    possible -= {*exclude, *(small.ids[row - 1] for row in seen if row)}
-    answer = small.recommend(user, exclude=exclude, allow=rng.permutation(["", *allow]).tolist())
+    seen = stored(packed, user)[0] if user in packed.users else []
+    possible = {i for i, ok in zip(packed.ids, allowed, strict=True) if ok}
+    possible -= {*exclude, *(packed.ids[row - 1] for row in seen if row)}
+    answer = packed.recommend(user, exclude=exclude, allow=rng.permutation(["", *allow]).tolist())
     assert set(answer.ids) <= possible
-    assert len(answer.ids) == len(set(answer.ids)) == min(6, len(possible))
-    assert answer.item_ids[0, len(answer.ids) :].tolist() == [b""] * (6 - len(answer.ids))  # pads come last
+    assert len(answer.ids) == len(set(answer.ids)) == min(k, len(possible))
+    assert answer.item_ids[0, len(answer.ids) :].tolist() == [b""] * (k - len(answer.ids))  # pads come last
     assert (answer.scores[0, len(answer.ids) :] == LOWEST).all()
     assert np.isfinite(answer.scores).all()
     assert [bool(r) for r in answer.reasons[0]] == [bool(i) for i in answer.item_ids[0]]
 
 
-def test_each_request_of_a_batch_is_answered_by_itself(small):
-    users, exclude = ["ann", "stranger", "bob"], [["", ""], [small.ids[8], ""], [small.ids[9], small.ids[10]]]
-    allow, history = [["genres=Comedy"], [""], ["genres=Opera"]], [[""], [""], [small.ids[30]]]
-    together = small.ask(
+@pytest.mark.parametrize("allow", [["genres=Comedy", "studio=Yale"], ["genres=Comedy", "genres=Drama"]])
+def test_what_a_filter_leaves_is_the_nearest_of_it(large, allow):
+    """All but twelve of what it allows are excluded: far fewer than the index is asked for. Some have both values."""
+    has = [
+        {b"genres=" + g for g in gs} | {b"studio=" + s}
+        for gs, s in zip(genres_of(large), studio_of(large), strict=True)
+    ]
+    wanted = {value.encode() for value in allow}
+    query = large.query([1], [2])
+    nearest = np.argsort(-large.table()[1:] @ query)
+    kept = [i for i in nearest if wanted <= has[i]][20:32]
+    out = [large.ids[i] for i, values in enumerate(has) if values & wanted and i not in kept]
+    answer = large.recommend(history=[large.ids[0]], exclude=out, allow=allow)
+    allowed = np.isin(np.arange(len(large.ids)), kept)
+    assert answer.ids == large.expected(query, [1], allowed)
+    values = dict(zip(large.ids, large.table()[1:] @ query, strict=True))
+    np.testing.assert_allclose(answer.retrieval_scores[0], [values[i] for i in answer.ids], rtol=1e-4)
+
+
+def test_ten_thousand_exclusions_are_as_good_as_one(large):
+    exclude = [f"unheard-of {n}" for n in range(10_000)] + [large.ids[8]]
+    assert large.recommend("ann", exclude=exclude).ids == large.recommend("ann", exclude=[large.ids[8]]).ids
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+def test_each_request_of_a_batch_is_answered_by_itself(request, name):
+    packed = request.getfixturevalue(name)
+    users, exclude = ["ann", "stranger", "bob"], [["", ""], [packed.ids[8], ""], [packed.ids[9], packed.ids[10]]]
+    allow, history = [["genres=Comedy"], [""], ["genres=Opera"]], [[""], [""], [packed.ids[30]]]
+    together = packed.ask(
         "recommend",
         user_id=users,
         history=history,
@@ -256,7 +285,7 @@ def test_each_request_of_a_batch_is_answered_by_itself(small):
         hour=[2.0, float("nan"), 1.0],
     )
     for i, (device, hour) in enumerate([("phone", 2.0), ("", float("nan")), ("", 1.0)]):
-        alone = small.recommend(users[i], history[i], exclude[i], allow[i], device, hour)
+        alone = packed.recommend(users[i], history[i], exclude[i], allow[i], device, hour)
         assert [x for x in together.item_ids[i].tolist() if x] == alone.ids
 
 
