@@ -8,6 +8,7 @@ write the function, give it a macro in report.html.j2, and put it in SECTIONS wh
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -155,6 +156,17 @@ def time_spent(facts: Facts) -> Section | None:
     return Section("Time", _macro("time_spent", run=facts.run, longest=longest, missing=missing))
 
 
+def index(facts: Facts) -> Section | None:
+    """What was tried for the index, and what was chosen, as figures and as the picture that its builder drew."""
+    curve = facts.read("IndexBuilder", "servable", "assets.extra/index.json")
+    if not curve:
+        return None
+    node = facts.run.node("IndexBuilder")
+    picture = Path(node.outputs["servable"].uri, "assets.extra/index.png") if node else None
+    drawn = base64.b64encode(picture.read_bytes()).decode() if picture and picture.is_file() else None
+    return Section("Index", _macro("index", curve=curve, picture=drawn))
+
+
 def release(facts: Facts) -> Section | None:
     manifest = facts.read("IndexBuilder", "servable", "assets.extra/release.json")
     return Section("Release", _macro("definitions", pairs=_flat(manifest))) if manifest else None
@@ -180,6 +192,7 @@ SECTIONS: list[SectionMaker] = [
     gate,
     start,
     servable_check,
+    index,
     time_spent,
     release,
     artifacts,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
@@ -63,6 +64,14 @@ class DataPlane:
         self._check_name(model_name, version)
         with self.watcher.lease(version) as model:
             return Metadata(model.version, model.signature_defs)
+
+    def release(self, model_name: str, version: int | None = None) -> tuple[int, dict[str, Any]]:
+        """The served version, and what it says of itself. Raises ModelNotFound, also where it says nothing."""
+        self._check_name(model_name, version)
+        with self.watcher.lease(version) as model:
+            if model.release is None:
+                raise ModelNotFound(f"version {model.version} of model {model_name} has no release.json")
+            return model.version, model.release
 
     def status(self, model_name: str, version: int | None = None) -> list[VersionStatus]:
         """The states of all known versions, newest first, or of one.

@@ -10,22 +10,27 @@ Usage:
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from tensorflow.core.framework.types_pb2 import DataType
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving.errors import InvalidInput, ModelBroken, ModelFailed
 from serving.signature import DEFAULT_SIGNATURE, Arrays, Signature, TensorSpec
 
 log = logging.getLogger(__name__)
+
+WARM_UP_NAME, RELEASE_NAME = "tf_serving_warmup_requests", "release.json"
 
 # What TensorFlow says about Python frames, graph nodes and files is for the server's log, not for a caller.
 _NOISE = re.compile(r"^(Graph execution error|Detected at node|Stack trace|\s*File |<stack traces|\d+ root error)")
@@ -45,12 +50,15 @@ class Model:
         functions: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]],
         signature_defs: Mapping[str, SignatureDef],
         owner: object,
+        assets: Path | None = None,
     ) -> None:
         self.version = version
         self.signature_defs = dict(signature_defs)
         self.signatures = {name: _signature(name, signature_defs[name]) for name in functions}
         self._functions = dict(functions)
         self._owner = owner  # the functions hold their variables only weakly
+        self._assets = assets
+        self.release = _release(assets)
 
     def signature(self, name: str = "") -> Signature:
         """The signature of that name, `serving_default` for ''.
@@ -92,17 +100,29 @@ class Model:
             raise ModelFailed(f"version {self.version} failed in signature {signature.name}") from error
 
     def warm_up(self) -> None:
-        """Calls `serving_default` once with a dummy batch, if there is one.
+        """Makes the requests that the model brings; of one that brings none, `serving_default` with a dummy batch.
 
-        Raises ModelBroken when that fails.
+        Raises ModelBroken when one fails.
         """
-        if DEFAULT_SIGNATURE not in self.signatures:
-            return
-        signature = self.signatures[DEFAULT_SIGNATURE]
         try:
-            self.predict(signature.name, signature.dummy_inputs())
+            for signature, inputs in self._warm_up_requests():
+                self.predict(signature, inputs)
         except (InvalidInput, ModelFailed) as error:
             raise ModelBroken(f"version {self.version} fails its warm-up: {error}") from error
+
+    def _warm_up_requests(self) -> Iterator[tuple[str, Arrays]]:
+        """Signature and inputs of each: records in TensorFlow Serving's format."""
+        records = self._assets / WARM_UP_NAME if self._assets else None
+        if records is None or not records.exists():
+            if DEFAULT_SIGNATURE in self.signatures:
+                yield DEFAULT_SIGNATURE, self.signatures[DEFAULT_SIGNATURE].dummy_inputs()
+            return
+        try:
+            for record in tf.data.TFRecordDataset(str(records)).as_numpy_iterator():
+                request = PredictionLog.FromString(record).predict_log.request
+                yield request.model_spec.signature_name, {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+        except (tf.errors.OpError, DecodeError, TypeError) as error:
+            raise ModelBroken(f"version {self.version} has a broken {WARM_UP_NAME}") from error
 
 
 def load_model(path: Path, version: int) -> Model:
@@ -114,10 +134,19 @@ def load_model(path: Path, version: int) -> Model:
         signature_defs = next(
             graph.signature_def for graph in definition.meta_graphs if "serve" in graph.meta_info_def.tags
         )
-        return Model(version, loaded.signatures, signature_defs, owner=loaded)
+        return Model(version, loaded.signatures, signature_defs, owner=loaded, assets=path / "assets.extra")
     except Exception as error:
         log.exception("version %s in %s cannot be loaded", version, path)
         raise ModelBroken(f"version {version} cannot be loaded: {public_message(error)}") from error
+
+
+def _release(assets: Path | None) -> dict[str, Any] | None:
+    """What the model says of itself, if it does; read at once, for the folder may be withdrawn while it is served."""
+    path = assets / RELEASE_NAME if assets else None
+    if path is None or not path.exists():
+        return None
+    document = json.loads(path.read_text())
+    return document if isinstance(document, dict) else None
 
 
 def register_scann_ops() -> None:

@@ -2,6 +2,7 @@
 
     GET  /v1/models/NAME[/versions/V]            status
     GET  /v1/models/NAME[/versions/V]/metadata   signatures
+    GET  /v1/models/NAME[/versions/V]/release    what the version was made of; TensorFlow Serving has no such call
     POST /v1/models/NAME[/versions/V]:predict    a call, in row or column form
 
 Errors are `{"error": "…"}` with the code of their kind.
@@ -41,7 +42,7 @@ CODES: dict[type[ServingError], int] = {
 
 # The expressions of TensorFlow Serving's http_rest_api_handler.cc.
 _CALL = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?:(classify|regress|predict)", re.ASCII)
-_LOOK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(/metadata)?", re.ASCII)
+_LOOK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(/metadata|/release)?", re.ASCII)
 
 _GREATEST_VERSION = 2**63 - 1
 
@@ -115,8 +116,11 @@ def _respond(plane: DataPlane, method: str, path: str, body: bytes) -> Response:
         return _json(parsed.write_outputs(answer.outputs))
     if method == "GET" and look:
         name, version = look[1], _version(look[2])
-        if look[3]:
+        if look[3] == "/metadata":
             return _json(_metadata(plane, name, version))
+        if look[3] == "/release":
+            served, release = plane.release(name, version)
+            return _json(_dump({"version": str(served), "release": release}))
         return _json(_dump(MessageToDict(status_response(plane.status(name, version)), True, True)))
     raise InvalidInput(f"Malformed request: {method} {path}")
 

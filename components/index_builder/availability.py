@@ -8,7 +8,7 @@ next model's servable takes them.
 import csv
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,13 +93,14 @@ def replace_mask(source: Path, target: Path, unavailable: list[str]) -> Hidden:
         shape_and_slices=[""] * len(tensors),
         tensors=list(tensors.values()),
     )
+    return describe(target, unavailable, ids)
+
+
+def describe(servable: Path, unavailable: Sequence[str], ids: Sequence[bytes]) -> Hidden:
+    """Leaves the list in the servable, and the figures in its release; `ids` are those of the catalog."""
     known = len(set(unavailable) & {item.decode() for item in ids})
-    return describe(target, unavailable, Hidden(known, len(set(unavailable)) - known))
-
-
-def describe(servable: Path, unavailable: list[str], hidden: Hidden) -> Hidden:
-    """Leaves the list in the servable, and the figures in its release."""
-    (servable / LIST_NAME).write_text(json.dumps(unavailable))
+    hidden = Hidden(known, len(set(unavailable)) - known)
+    (servable / LIST_NAME).write_text(json.dumps(list(unavailable)))
     release = json.loads((servable / RELEASE_NAME).read_text())
     release["availability"] = {"items_hidden": hidden.items, "ids_unknown": hidden.unknown}
     (servable / RELEASE_NAME).write_text(json.dumps(release, indent=2))

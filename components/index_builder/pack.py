@@ -1,36 +1,32 @@
 """Packs a trained model into one servable: embeds the catalog, indexes it, measures the index, saves, describes."""
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
-from pydantic import TypeAdapter
 
-from components.index_builder import curve
-from components.index_builder.availability import Hidden, describe
-from components.index_builder.config import IndexConfig, Rules
+from components.index_builder import curve, warm_up
+from components.index_builder.availability import describe
+from components.index_builder.config import IndexConfig
 from components.index_builder.filters import Filters
 from components.index_builder.index import checked
+from components.index_builder.manifest import contract_of, release_of
 from components.index_builder.servable import Servable
 from components.index_builder.signatures import signatures
 from components.index_builder.tune import choose
 from components.index_builder.users import read_users
 from trainer.inputs import RowLookup, dense_sequences
 from trainer.model import Recommender
-from trainer.saved import CONFIG, load
+from trainer.saved import load
 from trainer.warm_start import LEDGER_NAME
 
 log = logging.getLogger("evergreen.index_builder")
-LIBRARIES = ("tensorflow", "scann", "tensorflow-recommenders", "tensorflow-transform", "tfx")
 MEASURED_QUERIES = 1_000
-RULES = TypeAdapter(Rules)
 
 
 def pack(
@@ -42,12 +38,12 @@ def pack(
     output_path: Path,
     unavailable: Sequence[str] = (),
 ) -> None:
-    """Writes the SavedModel, with `assets.extra/release.json` (what it is) and `contract.json` (how to ask it).
+    """Writes the SavedModel, and in its `assets.extra` what it is, how to ask it, its index's curve and its warm-up.
 
     `unavailable`: ids of items that are not to be shown for now.
 
     Raises:
-      BuildError: an embedding is not finite.
+      BuildError: an embedding is not finite, a fixed kind of index misses its bar, a rule is about no category.
     """
     model = load(model_path)
     transform = tft.TFTransformOutput(str(model_path / "transform_graph"))
@@ -65,43 +61,14 @@ def pack(
     log.info("%s items indexed (%s) · %s", f"{model.catalog.size:,}", tuned.index, measured)
     extra = output_path / "assets.extra"
     extra.mkdir()
-    most_popular = np.argsort(-model.catalog.popularity[1:], kind="stable")[:3]
-    contract = {
-        "top_k": servable.top_k,
-        "is_ordered_by_score": servable.rules.keeps_order,
-        "embedding_dim": model.config.trainer.embedding_dim,
-        "max_history": model.config.max_history,
-        "context": [{"name": f.name, "type": f.type} for f in model.config.features.context],
-        "canary": {
-            "user_ids": [user_id.decode() for user_id in users.ids[:3].tolist()],
-            "item_ids": [model.catalog.ids[row].decode() for row in most_popular],
-            "allow": servable.filters.values[0].decode() if servable.filters.values else "",
-        },
-    }
-    ledger = json.loads((model_path / LEDGER_NAME).read_text()) if (model_path / LEDGER_NAME).exists() else {}
-    release = {
-        "warm_started_from": ledger.get("started_from"),
-        "spans": sorted({*summary["spans_read"], *summary["spans_from_state"]}),
-        "lineage": summary["lineage"],
-        "learned_until_seconds": summary["eval_from_seconds"],
-        "items": model.catalog.size,
-        "users": len(users.ids),
-        "index": {
-            "kind": tuned.index.kind,
-            "effort": str(tuned.index),
-            "recall": tuned.chosen.recall if tuned.tried else None,
-            "candidates": servable.num_candidates,
-            "why_not": list(tuned.why_not),
-        },
-        "rules": {**RULES.dump_python(config.rules, mode="json"), "idle": servable.rules.idle},
-        "config_sha256": hashlib.sha256(CONFIG.dump_json(model.config)).hexdigest(),
-        "libraries": {name: version(name) for name in LIBRARIES},
-    }
     curve.write(curve.to_json(tuned, config.min_recall, len(queries), servable.num_candidates), extra)
+    contract = contract_of(servable, users)
     (extra / "contract.json").write_text(json.dumps(contract, indent=2))
-    (extra / "release.json").write_text(json.dumps(release, indent=2))
-    known = len(set(unavailable) & {item.decode() for item in model.catalog.ids.tolist()})
-    describe(output_path, list(unavailable), Hidden(known, len(set(unavailable)) - known))
+    ledger = json.loads((model_path / LEDGER_NAME).read_text()) if (model_path / LEDGER_NAME).exists() else {}
+    (extra / "release.json").write_text(json.dumps(release_of(servable, tuned, users, summary, ledger), indent=2))
+    describe(output_path, unavailable, model.catalog.ids.tolist())
+    records = tf.data.TFRecordDataset(list(eval_files), compression_type="GZIP").take(1)
+    warm_up.write(output_path, warm_up.requests_of(contract, next(records.as_numpy_iterator(), None)))
 
 
 def real_queries(

@@ -1,5 +1,6 @@
 """The report of runs written to a real ML Metadata store: what a reader would find on the page."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,17 @@ def evaluation(is_blessed: bool, baseline_version: int | None = 1) -> dict[str, 
 
 
 RELEASE = {"versions": {"tensorflow": "2.16.2", "scann": "1.3.2"}, "config_sha256": "ab12", "index": {"recall": 0.9965}}
+CURVE = {
+    "index": "portable, 9 of 160 leaves",
+    "recall_of": 200,
+    "queries": 1_000,
+    "min_recall": 0.95,
+    "why_not": ["scann: recall 0.9312 of the nearest 200 at most"],
+    "tried": [
+        {"index": "portable, 6 of 160 leaves", "recall": 0.94111, "p50_ms": 0.31, "is_chosen": False},
+        {"index": "portable, 9 of 160 leaves", "recall": 0.96222, "p50_ms": 0.42, "is_chosen": True},
+    ],
+}
 ANSWERED = {"name": "serving_default", "sentence": "serving_default answered 10 items in 3 ms", "passed": True}
 SERVABLE = {"is_blessed": True, "reasons": [], "checks": [ANSWERED], "p50_ms": {"recommend": 2.5}}
 LEDGER = {
@@ -158,6 +170,9 @@ class Recorder:
         uri = self.places.artifacts / node_id / channel / run_id
         (uri / name).parent.mkdir(parents=True)
         (uri / name).write_text(json.dumps(usual if content is None else content))
+        if node_id == "IndexBuilder":
+            (uri / "assets.extra/index.json").write_text(json.dumps(CURVE))
+            (uri / "assets.extra/index.png").write_bytes(b"a picture")
         artifact = pb.Artifact(type_id=self.artifact_type, uri=str(uri))
         if node_id == "Pusher":
             artifact.custom_properties["pushed"].int_value = pushed
@@ -187,6 +202,7 @@ def test_a_pushed_run_says_its_version_and_shows_every_section(recorder: Recorde
         "Data gate",
         "Start of training",
         "Servable check",
+        "Index",
         "Time",
         "Release",
         "Artifacts",
@@ -213,9 +229,13 @@ def test_a_pushed_run_says_its_version_and_shows_every_section(recorder: Recorde
         "0.1140 – 0.1260",
         "serving_default answered 10 items",
         "index.recall 0.9965",
+        "on 1,000 queries of the eval split; the bar is a recall of 0.95 of the true nearest 200",
+        "scann: recall 0.9312 of the nearest 200 at most",
+        "portable, 9 of 160 leaves 0.9622 0.420",
         '"top_k": 10',
     ):
         assert told in page.text
+    assert f"data:image/png;base64,{base64.b64encode(b'a picture').decode()}" in page.path.read_text()
     assert (recorder.places.artifacts / "Pusher/pushed_model/2026-11-21T04:57:49.468851").as_uri() in page.links
 
 
