@@ -22,7 +22,7 @@ def IndexBuilder(
     servable: OutputArtifact[Model],
     config: Parameter[str],
 ) -> None:
-    """Packs `model` with the state of `users`; measures the index on queries of the eval split of `examples`.
+    """Packs `model` with the state of `users`; measures its index on queries of the eval split of `examples`.
 
     What is not available in `production` is not available here. `config` is the JSON of IndexConfig.
     Raises BuildError when the model or the index cannot be served.
@@ -36,6 +36,7 @@ def IndexBuilder(
     pack(
         model_path=Path(model.uri) / "Format-Serving",
         user_files=files(users, "all"),
+        train_files=files(examples, "train"),
         eval_files=files(examples, "eval"),
         summary=json.loads((Path(examples.uri) / "summary.json").read_text()),
         config=TypeAdapter(IndexConfig).validate_json(config),

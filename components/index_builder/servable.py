@@ -4,6 +4,8 @@ Shapes: B requests, H history, C candidates retrieved, K answers, N items, D dim
 (1..N, 0 = none) everywhere inside; strings are looked up at the doors (components.index_builder.signatures).
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ import tensorflow as tf
 
 from components.index_builder.availability import mask
 from components.index_builder.config import IndexConfig
+from components.index_builder.context_popularity import ContextPopularity
 from components.index_builder.filters import Filters
 from components.index_builder.index import NOT_FOUND, Index, best, padded
 from components.index_builder.rules import AppliedRules
@@ -26,10 +29,18 @@ OVERSAMPLING = 4  # of C: what is searched for, so that C are left when some may
 
 @dataclass(frozen=True)
 class Query:
-    """What a request asks for: embedding [B, D]; `is_cold` [B]: no history is known, so popularity answers."""
+    """What a request asks for: embedding [B, D]; `is_cold` [B]: no history is known, so popularity answers.
+
+    contexts [B, F] int64: rows of the context values in the table of what is popular where; 0 is unknown.
+    """
 
     embedding: tf.Tensor
     is_cold: tf.Tensor
+    contexts: tf.Tensor
+
+    def of(self, requests: tf.Tensor) -> Query:
+        """Some of the requests: int64 [S] → S requests."""
+        return Query(*(tf.gather(part, requests) for part in (self.embedding, self.is_cold, self.contexts)))
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ class Servable(tf.Module):
         filters: Filters,
         config: IndexConfig,
         unavailable: Sequence[str] = (),
+        in_context: ContextPopularity | None = None,
     ) -> None:
         """`table` [N + 1, D] are the item embeddings that `index` searches; row 0 is zero."""
         super().__init__(name="recommender")
@@ -99,10 +111,16 @@ class Servable(tf.Module):
             name: tf.Variable(value, trainable=False, name=f"user_{name}") for name, value in users.features.items()
         }
         popularity = model.catalog.popularity[1:]
-        share = np.concatenate([[0.5], popularity + 1.0]) / (popularity + 1.0).sum()  # the unknown item comes last
-        self.popularity_scores = tf.Variable(np.log(share).astype(np.float32), trainable=False)  # [N + 1]
-        top = np.argsort(-popularity, kind="stable")[: self._num_searched]
-        self.popular_rows = tf.Variable((top + 1).astype(np.int64), trainable=False)
+        shares = popularity_share(popularity)
+        self.popularity_scores = tf.Variable(np.log(shares).astype(np.float32), trainable=False)  # [N + 1]
+        top = popular_rows(popularity, self._num_searched)
+        self.popular_rows = tf.Variable(top, trainable=False)
+        places = np.full(self.num_items + 1, len(top), np.int32)
+        places[top] = np.arange(len(top))
+        self._popular_place = tf.Variable(places, trainable=False, name="popular_place")  # [N + 1], W for the others
+        in_context = in_context or ContextPopularity({}, np.zeros([1, len(top)], np.float32), {})
+        self._context_first = dict(in_context.first)
+        self._in_context = tf.Variable(np.pad(in_context.table, [[0, 0], [0, 1]]), trainable=False, name="in_context")
         self._seen_types = tf.constant(list(model.config.features.seen_types(config.exclude_seen)))
         self._type_weights = tf.constant(list(model.config.features.interaction_types.values()), tf.float32)
         self.strongest_row = 1 + list(model.config.features.interaction_types).index(
@@ -127,7 +145,13 @@ class Servable(tf.Module):
         states = tower.states(tf.gather(self.embeddings, history), history, types)
         sides = {name: tf.gather(column, user_rows) for name, column in self.user_features.items()} | context
         is_cold = ~tf.reduce_any(history > 0, axis=1)
-        return Query(tower(states[:, -1], sides), is_cold), History(history, types)
+        embedding = tower(states[:, -1], sides)
+        return Query(embedding, is_cold, self.context_rows(context, is_cold)), History(history, types)
+
+    def context_rows(self, context: dict[str, tf.Tensor], is_cold: tf.Tensor) -> tf.Tensor:
+        """Context values [B] each as rows of what is popular where: int64 [B, F]; `is_cold` [B] has the size."""
+        rows = [tf.where(context[name] > 0, context[name] + first, 0) for name, first in self._context_first.items()]
+        return tf.stack(rows, axis=1) if rows else tf.zeros([tf.size(is_cold), 0], tf.int64)
 
     def as_history(self, rows: tf.Tensor) -> History:
         """Rows that a request brings [B, any]: they count as of the strongest type."""
@@ -166,7 +190,7 @@ class Servable(tf.Module):
         rows, scores = self.index.search(query.embedding, self._num_searched)
         cold = query.is_cold[:, tf.newaxis]
         rows = tf.where(cold, self.popular_rows[tf.newaxis, :], rows)
-        scores = tf.where(cold, tf.gather(self.popularity_scores, self.popular_rows)[tf.newaxis, :], scores)
+        scores = tf.where(cold, self._popularity(query, self.popular_rows[tf.newaxis, :]), scores)
         scores = tf.where(self._may_stay(rows, unwanted, allow), scores, NOT_FOUND)
         scores, columns = tf.math.top_k(scores, k=self.num_candidates)
         rows = tf.where(scores > NOT_FOUND, tf.gather(rows, columns, batch_dims=1), 0)
@@ -195,7 +219,9 @@ class Servable(tf.Module):
 
         def of_all(request: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             products = tf.linalg.matvec(self.embeddings, query.embedding[request])
-            all_scores = tf.where(query.is_cold[request], self.popularity_scores, products)
+            all_rows = tf.range(self.num_items + 1, dtype=tf.int64)[tf.newaxis]
+            popularity = self._popularity(query.of(request[tf.newaxis]), all_rows)[0]
+            all_scores = tf.where(query.is_cold[request], popularity, products)
             out = unwanted[request][:, tf.newaxis]
             keeps = tf.tensor_scatter_nd_update(self.may_be_shown, out, tf.zeros_like(out[:, 0], tf.bool))
             return best(tf.where(keeps, all_scores, NOT_FOUND)[tf.newaxis], self.num_candidates)
@@ -203,9 +229,8 @@ class Servable(tf.Module):
         def of_filtered(request: tf.Tensor, allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             one = request[tf.newaxis]
             found = self.filters.holders(allowed[request])[tf.newaxis]
-            of_one = Query(tf.gather(query.embedding, one), tf.gather(query.is_cold, one))
             stays = self._may_stay(found, tf.gather(unwanted, one), tf.gather(allowed, one))
-            found_scores = tf.where(stays, self.retrieval_scores(of_one, found), NOT_FOUND)
+            found_scores = tf.where(stays, self.retrieval_scores(query.of(one), found), NOT_FOUND)
             top, places = tf.math.top_k(found_scores, k=tf.minimum(self.num_candidates, tf.shape(found)[1]))
             found = tf.where(top > NOT_FOUND, tf.gather(found, places, batch_dims=1), 0)
             return padded(found, top, self.num_candidates)
@@ -231,7 +256,17 @@ class Servable(tf.Module):
     def retrieval_scores(self, query: Query, rows: tf.Tensor) -> tf.Tensor:
         """Inner products, or popularity where that answers: rows [B, C] → [B, C]."""
         products = tf.einsum("bd,bcd->bc", query.embedding, tf.gather(self.embeddings, rows))
-        return tf.where(query.is_cold[:, tf.newaxis], tf.gather(self.popularity_scores, rows), products)
+        return tf.where(query.is_cold[:, tf.newaxis], self._popularity(query, rows), products)
+
+    def _popularity(self, query: Query, rows: tf.Tensor) -> tf.Tensor:
+        """Logarithm of each item's share, as far as known in the request's context: rows [B or 1, C] → [B, C]."""
+        scores = tf.gather(self.popularity_scores, rows)
+        if not self._context_first:
+            return scores
+        in_context = tf.reduce_sum(tf.gather(self._in_context, query.contexts), axis=1)  # [B, W + 1]
+        places = tf.gather(self._popular_place, rows)
+        places = tf.broadcast_to(places, [tf.shape(in_context)[0], tf.shape(places)[1]])
+        return scores + tf.gather(in_context, places, batch_dims=1)
 
     def scores(self, query: Query, rows: tf.Tensor, retrieval_scores: tf.Tensor) -> tf.Tensor:
         """What each item is worth to each query, a logarithm, up to a constant per request: [B, C]."""
@@ -253,6 +288,16 @@ class Servable(tf.Module):
         """Writes the SavedModel. Loading it needs the ScaNN ops to be registered."""
         options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
         tf.saved_model.save(self, path, signatures=signatures, options=options)
+
+
+def popular_rows(popularity: np.ndarray, count: int) -> np.ndarray:
+    """Catalog rows of the most popular items: [N] → int64 [count], the most popular first."""
+    return (np.argsort(-popularity, kind="stable")[:count] + 1).astype(np.int64)
+
+
+def popularity_share(popularity: np.ndarray) -> np.ndarray:
+    """Each item's share of all interactions, one more for each: [N] → [N + 1]; the unknown item, row 0, comes last."""
+    return np.concatenate([[0.5], popularity + 1.0]) / (popularity + 1.0).sum()
 
 
 def _newest(rows: tf.Tensor, width: int) -> tf.Tensor:

@@ -67,7 +67,10 @@ def signatures(servable: Servable, transform: tft.TFTransformOutput) -> dict[str
 
     def similar_items(item_id: tf.Tensor) -> Outputs:
         rows = servable.items(item_id)
-        query = Query(tf.gather(servable.embeddings, rows), tf.zeros(tf.shape(rows), tf.bool))
+        nobody = tf.zeros(tf.shape(rows), tf.bool)
+        query = Query(
+            tf.gather(servable.embeddings, rows), nobody, servable.context_rows(unknown_context(rows), nobody)
+        )
         found, products = servable.retrieve(query, rows[:, tf.newaxis])
         found = tf.where((rows > 0)[:, tf.newaxis], found, 0)[:, : servable.top_k]
         scores = tf.where(found > 0, products[:, : servable.top_k], NOT_FOUND)
@@ -125,7 +128,9 @@ def _evaluate(servable: Servable, transformed: dict[str, Any]) -> Outputs:
     history = tf.where(is_target, tf.zeros_like(batch["item_rows"]), batch["item_rows"])
     target = tf.boolean_mask(batch["item_rows"], is_target)
     embedding = model.target_queries(batch, tf.gather(servable.embeddings, batch["item_rows"]))
-    query = Query(embedding, ~tf.reduce_any(history > 0, axis=1))
+    is_cold = ~tf.reduce_any(history > 0, axis=1)
+    context = {f.name: tf.boolean_mask(batch[f.name], is_target) for f in model.config.features.context}
+    query = Query(embedding, is_cold, servable.context_rows(context, is_cold))
     unwanted = servable.seen(History(history, batch["type_rows"]))
     answer = servable.answer(query, unwanted)
     hit = answer.rows == target[:, tf.newaxis]

@@ -107,7 +107,7 @@ def history_of(ids, *rows):
     return [ids[row - 1].decode() for row in rows]
 
 
-def build(world, model, path, **config):
+def build(world, model, path, train=None, held_out=None, **config):
     ids = model.catalog.ids
     many = [1 + i % len(ids) for i in range(9)]
     users = {
@@ -136,13 +136,14 @@ def build(world, model, path, **config):
         for name, user in users.items()
     ]
     rng = np.random.default_rng(9)
-    held_out = [eval_example(history_of(ids, *rng.integers(1, len(ids) + 1, 1 + i % 6))) for i in range(60)]
+    held_out = held_out or [eval_example(history_of(ids, *rng.integers(1, len(ids) + 1, 1 + i % 6))) for i in range(60)]
     save(model, path / "model", world.transform_graph, world.catalog_transform_graph)
     replace(cold_start(model, "it stems from nowhere"), started_from=7).save(path / "model")
     index_config = IndexConfig(**config)
     pack(
         path / "model",
         [world.write(path / "users-0.gz", rows[:3]), world.write(path / "users-1.gz", rows[3:])],
+        [world.write(path / "train.gz", train or [])],
         [world.write(path / "eval.gz", held_out)],
         {"spans_read": [2], "spans_from_state": [1], "lineage": {}, "eval_from_seconds": 100},
         index_config,

@@ -101,14 +101,14 @@ def test_the_next_model_hides_what_is_hidden_in_production(small, tmp_path):
     replace_mask(small.path, tmp_path / "production/servable", gone)
     (tmp_path / "model").mkdir()
     (tmp_path / "model/Format-Serving").symlink_to(small.path.parent / "model")
-    for split, files in (("eval", ["eval.gz"]), ("all", ["users-0.gz", "users-1.gz"])):
+    for split, files in (("train", ["train.gz"]), ("eval", ["eval.gz"]), ("all", ["users-0.gz", "users-1.gz"])):
         (tmp_path / f"examples/Split-{split}").mkdir(parents=True)
         for name in files:
             (tmp_path / f"examples/Split-{split}/{name}").symlink_to(small.path.parent / name)
     summary = {"spans_read": [3], "spans_from_state": [], "lineage": {}, "eval_from_seconds": 100}
     (tmp_path / "examples/summary.json").write_text(json.dumps(summary))
     model, examples, users, production, servable = Model(), Examples(), Examples(), Production(), Model()
-    examples.split_names, users.split_names = '["eval"]', '["all"]'
+    examples.split_names, users.split_names = '["train", "eval"]', '["all"]'
     places = {model: "model", examples: "examples", users: "examples", production: "production", servable: "packed"}
     for artifact, name in places.items():
         artifact.uri = str(tmp_path / name)
