@@ -17,7 +17,8 @@ from components.index_builder.context_popularity import ContextPopularity, Inter
 from components.index_builder.filters import Filters
 from components.index_builder.index import checked
 from components.index_builder.manifest import contract_of, release_of
-from components.index_builder.servable import OVERSAMPLING, Servable, popular_rows, popularity_share
+from components.index_builder.popular import rows_of, shares_of
+from components.index_builder.servable import OVERSAMPLING, Servable
 from components.index_builder.signatures import signatures
 from components.index_builder.tune import choose
 from components.index_builder.users import read_users
@@ -99,7 +100,7 @@ def popularity_in_context(
     if not names:
         return None
     popularity = model.catalog.popularity[1:]
-    top = popular_rows(popularity, min(OVERSAMPLING * config.num_candidates, model.catalog.size))
+    top = rows_of(popularity, min(OVERSAMPLING * config.num_candidates, model.catalog.size))
     place_of = np.full(model.catalog.size + 1, -1)
     place_of[top] = np.arange(len(top))
     is_positive = np.array([False, *(weight > 0 for weight in model.config.features.interaction_types.values())])
@@ -110,7 +111,7 @@ def popularity_in_context(
         return targets_of(arrays, names, place_of, is_positive)
 
     sizes = {name: len(model.side_vocabularies[name]) for name in names}
-    shares = popularity_share(popularity)[top]
+    shares = shares_of(popularity)[top]
     found = learn(shares, sizes, targets(train_files), targets(eval_files), summary["eval_from_seconds"])
     told = " · ".join(f"{name} {gain:+.3f}" for name, gain in found.gains.items())
     log.info("popular in context: %s (log-likelihood; %s)", ", ".join(found.first) or "no context counts", told)

@@ -18,6 +18,7 @@ from components.index_builder.config import IndexConfig
 from components.index_builder.context_popularity import ContextPopularity
 from components.index_builder.filters import Filters
 from components.index_builder.index import NOT_FOUND, Index, best, padded
+from components.index_builder.popular import Popular
 from components.index_builder.rules import AppliedRules
 from components.index_builder.users import UserState
 from trainer.inputs import RowLookup
@@ -110,17 +111,7 @@ class Servable(tf.Module):
         self.user_features = {
             name: tf.Variable(value, trainable=False, name=f"user_{name}") for name, value in users.features.items()
         }
-        popularity = model.catalog.popularity[1:]
-        shares = popularity_share(popularity)
-        self.popularity_scores = tf.Variable(np.log(shares).astype(np.float32), trainable=False)  # [N + 1]
-        top = popular_rows(popularity, self._num_searched)
-        self.popular_rows = tf.Variable(top, trainable=False)
-        places = np.full(self.num_items + 1, len(top), np.int32)
-        places[top] = np.arange(len(top))
-        self._popular_place = tf.Variable(places, trainable=False, name="popular_place")  # [N + 1], W for the others
-        in_context = in_context or ContextPopularity({}, np.zeros([1, len(top)], np.float32), {})
-        self._context_first = dict(in_context.first)
-        self._in_context = tf.Variable(np.pad(in_context.table, [[0, 0], [0, 1]]), trainable=False, name="in_context")
+        self.popular = Popular(model.catalog.popularity[1:], self._num_searched, in_context)
         self._seen_types = tf.constant(list(model.config.features.seen_types(config.exclude_seen)))
         self._type_weights = tf.constant(list(model.config.features.interaction_types.values()), tf.float32)
         self.strongest_row = 1 + list(model.config.features.interaction_types).index(
@@ -146,12 +137,8 @@ class Servable(tf.Module):
         sides = {name: tf.gather(column, user_rows) for name, column in self.user_features.items()} | context
         is_cold = ~tf.reduce_any(history > 0, axis=1)
         embedding = tower(states[:, -1], sides)
-        return Query(embedding, is_cold, self.context_rows(context, is_cold)), History(history, types)
-
-    def context_rows(self, context: dict[str, tf.Tensor], is_cold: tf.Tensor) -> tf.Tensor:
-        """Context values [B] each as rows of what is popular where: int64 [B, F]; `is_cold` [B] has the size."""
-        rows = [tf.where(context[name] > 0, context[name] + first, 0) for name, first in self._context_first.items()]
-        return tf.stack(rows, axis=1) if rows else tf.zeros([tf.size(is_cold), 0], tf.int64)
+        contexts = self.popular.contexts(context, tf.size(is_cold))
+        return Query(embedding, is_cold, contexts), History(history, types)
 
     def as_history(self, rows: tf.Tensor) -> History:
         """Rows that a request brings [B, any]: they count as of the strongest type."""
@@ -189,8 +176,9 @@ class Servable(tf.Module):
         """
         rows, scores = self.index.search(query.embedding, self._num_searched)
         cold = query.is_cold[:, tf.newaxis]
-        rows = tf.where(cold, self.popular_rows[tf.newaxis, :], rows)
-        scores = tf.where(cold, self._popularity(query, self.popular_rows[tf.newaxis, :]), scores)
+        popular = self.popular.rows[tf.newaxis, :]
+        rows = tf.where(cold, popular, rows)
+        scores = tf.where(cold, self.popular.of(popular, query.contexts), scores)
         scores = tf.where(self._may_stay(rows, unwanted, allow), scores, NOT_FOUND)
         scores, columns = tf.math.top_k(scores, k=self.num_candidates)
         rows = tf.where(scores > NOT_FOUND, tf.gather(rows, columns, batch_dims=1), 0)
@@ -220,7 +208,7 @@ class Servable(tf.Module):
         def of_all(request: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             products = tf.linalg.matvec(self.embeddings, query.embedding[request])
             all_rows = tf.range(self.num_items + 1, dtype=tf.int64)[tf.newaxis]
-            popularity = self._popularity(query.of(request[tf.newaxis]), all_rows)[0]
+            popularity = self.popular.of(all_rows, query.of(request[tf.newaxis]).contexts)[0]
             all_scores = tf.where(query.is_cold[request], popularity, products)
             out = unwanted[request][:, tf.newaxis]
             keeps = tf.tensor_scatter_nd_update(self.may_be_shown, out, tf.zeros_like(out[:, 0], tf.bool))
@@ -256,17 +244,7 @@ class Servable(tf.Module):
     def retrieval_scores(self, query: Query, rows: tf.Tensor) -> tf.Tensor:
         """Inner products, or popularity where that answers: rows [B, C] → [B, C]."""
         products = tf.einsum("bd,bcd->bc", query.embedding, tf.gather(self.embeddings, rows))
-        return tf.where(query.is_cold[:, tf.newaxis], self._popularity(query, rows), products)
-
-    def _popularity(self, query: Query, rows: tf.Tensor) -> tf.Tensor:
-        """Logarithm of each item's share, as far as known in the request's context: rows [B or 1, C] → [B, C]."""
-        scores = tf.gather(self.popularity_scores, rows)
-        if not self._context_first:
-            return scores
-        in_context = tf.reduce_sum(tf.gather(self._in_context, query.contexts), axis=1)  # [B, W + 1]
-        places = tf.gather(self._popular_place, rows)
-        places = tf.broadcast_to(places, [tf.shape(in_context)[0], tf.shape(places)[1]])
-        return scores + tf.gather(in_context, places, batch_dims=1)
+        return tf.where(query.is_cold[:, tf.newaxis], self.popular.of(rows, query.contexts), products)
 
     def scores(self, query: Query, rows: tf.Tensor, retrieval_scores: tf.Tensor) -> tf.Tensor:
         """What each item is worth to each query, a logarithm, up to a constant per request: [B, C]."""
@@ -288,16 +266,6 @@ class Servable(tf.Module):
         """Writes the SavedModel. Loading it needs the ScaNN ops to be registered."""
         options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
         tf.saved_model.save(self, path, signatures=signatures, options=options)
-
-
-def popular_rows(popularity: np.ndarray, count: int) -> np.ndarray:
-    """Catalog rows of the most popular items: [N] → int64 [count], the most popular first."""
-    return (np.argsort(-popularity, kind="stable")[:count] + 1).astype(np.int64)
-
-
-def popularity_share(popularity: np.ndarray) -> np.ndarray:
-    """Each item's share of all interactions, one more for each: [N] → [N + 1]; the unknown item, row 0, comes last."""
-    return np.concatenate([[0.5], popularity + 1.0]) / (popularity + 1.0).sum()
 
 
 def _newest(rows: tf.Tensor, width: int) -> tf.Tensor:

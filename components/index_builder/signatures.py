@@ -68,9 +68,8 @@ def signatures(servable: Servable, transform: tft.TFTransformOutput) -> dict[str
     def similar_items(item_id: tf.Tensor) -> Outputs:
         rows = servable.items(item_id)
         nobody = tf.zeros(tf.shape(rows), tf.bool)
-        query = Query(
-            tf.gather(servable.embeddings, rows), nobody, servable.context_rows(unknown_context(rows), nobody)
-        )
+        contexts = servable.popular.contexts(unknown_context(rows), tf.size(rows))
+        query = Query(tf.gather(servable.embeddings, rows), nobody, contexts)
         found, products = servable.retrieve(query, rows[:, tf.newaxis])
         found = tf.where((rows > 0)[:, tf.newaxis], found, 0)[:, : servable.top_k]
         scores = tf.where(found > 0, products[:, : servable.top_k], NOT_FOUND)
@@ -130,13 +129,13 @@ def _evaluate(servable: Servable, transformed: dict[str, Any]) -> Outputs:
     embedding = model.target_queries(batch, tf.gather(servable.embeddings, batch["item_rows"]))
     is_cold = ~tf.reduce_any(history > 0, axis=1)
     context = {f.name: tf.boolean_mask(batch[f.name], is_target) for f in model.config.features.context}
-    query = Query(embedding, is_cold, servable.context_rows(context, is_cold))
+    query = Query(embedding, is_cold, servable.popular.contexts(context, tf.size(is_cold)))
     unwanted = servable.seen(History(history, batch["type_rows"]))
     answer = servable.answer(query, unwanted)
     hit = answer.rows == target[:, tf.newaxis]
     places = tf.where(hit, tf.range(1, tf.shape(hit)[1] + 1)[tf.newaxis, :], servable.num_items + 1)
     rank = tf.where(target > 0, tf.reduce_min(places, axis=1), servable.num_items + 1)
-    popularity = tf.repeat(servable.popularity_scores[tf.newaxis, 1:], tf.shape(target)[0], axis=0)
+    popularity = tf.repeat(servable.popular.scores[tf.newaxis, 1:], tf.shape(target)[0], axis=0)
     nothing = tf.zeros([tf.shape(target)[0], 1], tf.int64)
     outcomes = tf.nn.softmax(servable.outcome_logits(query, target[:, tf.newaxis])[:, 0, :])
     return {

@@ -1,13 +1,17 @@
 """What is popular in a context, where the context says anything; asked by users of whom nothing is known."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.index_builder.context_popularity import HALF_LIFE_SECONDS, Interactions, learn, targets_of
-from components.index_builder.servable import Servable
+from components.index_builder.context_popularity import (
+    HALF_LIFE_SECONDS,
+    ContextPopularity,
+    Interactions,
+    learn,
+    targets_of,
+)
+from components.index_builder.popular import Popular
 from tests.components.index_builder.packed import MAX_HISTORY, build, eval_example
 
 NOW = 10_000_000
@@ -140,7 +144,7 @@ def test_a_user_with_a_history_gets_products_wherever_the_user_is(devices):
 
 
 def test_an_unknown_value_of_the_second_context_is_not_the_last_of_the_first():
-    known = SimpleNamespace(_context_first={"device": 0, "screen": 2})
+    both = ContextPopularity({"device": 0, "screen": 2}, np.zeros([6, 2], np.float32), {})
     context = {"device": tf.constant([1, 2, 0], tf.int64), "screen": tf.constant([1, 0, 3], tf.int64)}
-    rows = Servable.context_rows(known, context, tf.zeros([3], tf.bool))
+    rows = Popular(np.ones(4, np.float32), 2, both).contexts(context, 3)
     assert rows.numpy().tolist() == [[1, 3], [2, 0], [0, 5]]
