@@ -5,19 +5,19 @@ import pytest
 from tests.components.index_builder.packed import MAX_HISTORY, build
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def small(world, make_catalog, make_model, tmp_path_factory):
     model = make_model(make_catalog(40), max_history=MAX_HISTORY)
     return build(world, model, tmp_path_factory.mktemp("small"), top_k=6, num_candidates=15)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def large(world, make_catalog, make_model, tmp_path_factory):
     model = make_model(make_catalog(1_200), max_history=MAX_HISTORY)
     return build(world, model, tmp_path_factory.mktemp("large"), top_k=10, num_candidates=50, min_recall=0.9)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def single(world, make_catalog, make_model, tmp_path_factory):
     """One item, and K and C larger than the catalog."""
     return build(
