@@ -42,6 +42,7 @@ DEV = [
     "mypy",
     "pgserver",
     "pre-commit",
+    "psutil",
     "pytest",
     "requests",
     "ruff",

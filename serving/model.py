@@ -99,6 +99,12 @@ class Model:
             log.exception("version %s failed in signature %s", self.version, signature.name)
             raise ModelFailed(f"version {self.version} failed in signature {signature.name}") from error
 
+    def close(self) -> None:
+        """Lets the model give back what outlives it in this process: it has a function `release` then."""
+        release = getattr(self._owner, "release", None)
+        if callable(release):
+            release()
+
     def warm_up(self) -> None:
         """Makes the requests that the model brings; of one that brings none, `serving_default` with a dummy batch.
 

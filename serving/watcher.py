@@ -148,7 +148,11 @@ class Watcher:
                 return False
             self._set_status(VersionStatus(version, "LOADING"))
             model = self._load(path, version)
-            model.warm_up()
+            try:
+                model.warm_up()
+            except ModelBroken:
+                _close(model)
+                raise
         except (ModelBroken, OSError) as error:
             said = str(error) if isinstance(error, ModelBroken) else f"version {version} cannot be read"
             log.error("%s stays out of service: %s", self.name, said)
@@ -183,6 +187,8 @@ class Watcher:
             for version in ended[:-ENDED_VERSIONS_KEPT]:
                 del self._statuses[version]
         if done:
+            for slot in done:
+                _close(slot.model)
             del done, slot
             gc.collect()  # a loaded SavedModel is full of reference cycles; its memory is wanted back now
 
@@ -196,6 +202,13 @@ class Watcher:
             stays = f"; version {self._current.model.version} stays in service" if self._current else ""
             log.warning("no version of %s in %s%s", self.name, self.base_path, stays or ": waiting for the first")
         self._was_empty = is_empty
+
+
+def _close(model: Model) -> None:
+    try:
+        model.close()
+    except Exception:  # what it holds is lost until the process ends; the version that is served must not be
+        log.exception("version %s could not give back what it holds", model.version)
 
 
 def _fingerprint(path: Path) -> Fingerprint:

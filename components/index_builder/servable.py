@@ -100,6 +100,7 @@ class Servable(tf.Module):
         self._num_searched = min(OVERSAMPLING * config.num_candidates, self.num_items)
         self._learned_variables = [*model.query_tower.variables, *model.ranking_head.variables, model.statistics]
         self.embeddings = table
+        self.release = tf.function(index.release, input_signature=[], autograph=False)  # a server calls it at the end
         hidden = [*unavailable, *config.rules.blocked]
         self.may_be_shown = tf.Variable(mask(model.catalog.ids.tolist(), hidden), trainable=False, name="may_be_shown")
         self.item_ids = tf.Variable(np.array([b"", *model.catalog.ids.tolist()], object), trainable=False)

@@ -136,11 +136,12 @@ def _evaluate(servable: Servable, transformed: dict[str, Any]) -> Outputs:
     places = tf.where(hit, tf.range(1, tf.shape(hit)[1] + 1)[tf.newaxis, :], servable.num_items + 1)
     rank = tf.where(target > 0, tf.reduce_min(places, axis=1), servable.num_items + 1)
     popularity = tf.repeat(servable.popular.scores[tf.newaxis, 1:], tf.shape(target)[0], axis=0)
+    shown = tf.where(servable.may_be_shown[1:], popularity, NOT_FOUND)  # as the model, it shows no item that is hidden
     nothing = tf.zeros([tf.shape(target)[0], 1], tf.int64)
     outcomes = tf.nn.softmax(servable.outcome_logits(query, target[:, tf.newaxis])[:, 0, :])
     return {
         "rank": tf.cast(rank, tf.float32),
-        "popularity_rank": tf.cast(rank_of_target(popularity, target, unwanted), tf.float32),
+        "popularity_rank": tf.cast(rank_of_target(shown, target, unwanted), tf.float32),
         "strongest_probability": outcomes[:, servable.strongest_row - 1],
         "target_popularity": tf.cast(rank_of_target(popularity, target, nothing), tf.float32),
         "history_length": tf.reduce_sum(tf.cast(history > 0, tf.float32), axis=1),

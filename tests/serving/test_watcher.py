@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,14 +18,17 @@ from serving.watcher import Watcher
 
 
 class Loads:
-    """Loads models and remembers which versions it was asked for."""
+    """Loads models, and remembers which versions it was asked for and which gave back what they held."""
 
     def __init__(self) -> None:
         self.versions: list[int] = []
+        self.released: list[int] = []
 
     def __call__(self, path: Path, version: int) -> Model:
         self.versions.append(version)
-        return load_model(path, version)
+        loaded = load_model(path, version)
+        owner = SimpleNamespace(loaded=loaded, release=lambda: self.released.append(version))
+        return Model(version, loaded._functions, loaded.signature_defs, owner)
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def test_a_new_version_is_served_and_the_old_one_unloaded(
 
 
 def test_a_version_in_use_is_drained_before_it_is_unloaded(
-    watcher: Watcher, base_path: Path, models: Callable[[int], Path]
+    watcher: Watcher, base_path: Path, models: Callable[[int], Path], loads: Loads
 ) -> None:
     publish(models(7), base_path, 1)
     watcher.poll()
@@ -84,10 +88,12 @@ def test_a_version_in_use_is_drained_before_it_is_unloaded(
         publish(models(8), base_path, 2)
         watcher.poll()
         assert states(watcher) == {2: "AVAILABLE", 1: "UNLOADING"}
+        assert loads.released == []
         answer = old.predict("serving_default", {"user_id": np.array([b"bob"], dtype=object)})
         assert answer["item_ids"].tolist() == [[b"7/2", b"7/4"]]  # the call that it was leased for still works
     watcher.poll()
     assert states(watcher) == {2: "AVAILABLE", 1: "END"}
+    assert loads.released == [1]
 
 
 def test_a_withdrawn_version_gives_way_to_the_one_before(
@@ -149,7 +155,7 @@ def test_a_version_that_cannot_be_read_ends_with_its_error_and_is_not_tried_agai
 
 
 def test_a_version_that_fails_its_warm_up_never_serves(
-    watcher: Watcher, base_path: Path, models: Callable[[int], Path], broken_model: Path
+    watcher: Watcher, base_path: Path, models: Callable[[int], Path], broken_model: Path, loads: Loads
 ) -> None:
     publish(models(7), base_path, 1)
     watcher.poll()
@@ -158,6 +164,7 @@ def test_a_version_that_fails_its_warm_up_never_serves(
     assert states(watcher) == {2: "END", 1: "AVAILABLE"}
     assert "fails its warm-up" in watcher.statuses()[0].error
     assert "the index is empty" in watcher.statuses()[0].error
+    assert loads.released == [2]
 
 
 def test_a_restart_over_a_broken_newest_version_serves_the_last_good_one(
