@@ -10,6 +10,7 @@ The order, and what a kill after each step leaves for the next call to clear up:
 """
 
 import json
+import math
 import re
 import shutil
 import time
@@ -23,6 +24,7 @@ from serving.registry import Registry
 from serving.releases import complete_versions, next_version, publish
 
 WHO = "pipeline"
+MANIFEST_NAME = "assets.extra/release.json"
 KEPT = ("label", "override", "fingerprint")  # of what the ledger says of a span
 
 CopyTree = Callable[[Path, Path], object]
@@ -72,6 +74,8 @@ def push(
 ) -> Pushed:
     """Clears up after a killed push, then brings the servable into production under the next version.
 
+    What it is then called, why it was pushed and how good it was found is added to its manifest.
+
     Args:
         span: noted as learned; None where nothing was learned.
         run: noted with the span, so that it can be traced to its artifacts.
@@ -82,7 +86,7 @@ def push(
         EvergreenError: a file that the push needs is missing; nothing was written.
         ServingError: the registry or the serving folder refuse; production is as it was.
     """
-    manifest = _read_json(parts.servable / "assets.extra/release.json", "the servable")
+    manifest = _read_json(parts.servable / MANIFEST_NAME, "the servable")
     verdict = _read_json(parts.evaluation / "verdict.json", "the evaluation")
     sources = {"servable": parts.servable, **parts.release()}
     if missing := [f"{name} ({path})" for name, path in sources.items() if not path.is_dir()]:
@@ -91,9 +95,17 @@ def push(
     version = next_version(serving_path, now)
     target = serving_path / str(version)
     why = next(iter(verdict.get("sentences", [])), "blessed by the Evaluator and the ServableValidator")
-    registry.begin_push(version, str(target), manifest, verdict.get("metrics", {}), verdict)
+    metrics = verdict.get("metrics", {})
+    figures = {name: value if value is None or math.isfinite(value) else None for name, value in metrics.items()}
+    manifest |= {"version": version, "why": why, "metrics": figures}  # JSON has no NaN
+
+    def copy_with_manifest(source: Path, folder: Path) -> None:
+        copy_tree(source, folder)
+        (folder / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2))
+
+    registry.begin_push(version, str(target), manifest, metrics, verdict)
     _keep_release(parts, releases_path, version, copy_tree)
-    publish(parts.servable, serving_path, version, copy_tree)
+    publish(parts.servable, serving_path, version, copy_with_manifest)
     registry.finish_push(version, who, why)
     _note_learned(registry, set() if span is None else {span}, run)
     return Pushed(version, str(target), why)

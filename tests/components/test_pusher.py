@@ -25,7 +25,11 @@ from serving.registry import Registry
 from serving.releases import complete_versions
 
 MANIFEST = {"learned_until_seconds": 1_700_000_000, "spans": [5]}
-VERDICT = {"is_blessed": True, "sentences": ["recall@10 +4%", "no slice fell"], "metrics": {"recall_at_10": 0.31}}
+VERDICT = {
+    "is_blessed": True,
+    "sentences": ["recall@10 +4%", "no slice fell"],
+    "metrics": {"recall_at_10": 0.31, "recall_at_50": float("nan")},
+}
 
 
 class Killed(BaseException):
@@ -87,7 +91,10 @@ def test_a_push_puts_files_registry_and_span_in_place(tmp_path: Path, registry: 
     live = registry.live()
     assert live is not None
     assert pushed == Pushed(100, str(tmp_path / "serving/100"), "recall@10 +4%")
-    assert (live.version, live.manifest, live.metrics) == (100, MANIFEST, {"recall_at_10": 0.31})
+    told = {"version": 100, "why": "recall@10 +4%", "metrics": {"recall_at_10": 0.31, "recall_at_50": None}}
+    assert (live.version, live.manifest) == (100, MANIFEST | told)
+    assert live.metrics == told["metrics"]
+    assert json.loads((tmp_path / "serving/100/assets.extra/release.json").read_text()) == MANIFEST | told
     assert list(complete_versions(tmp_path / "serving")) == [100]
     files = [path for path in tmp_path.glob("releases/**/*.*") if path.is_file()]
     kept = {str(path.relative_to(tmp_path / "releases")): path.read_text() for path in files}
