@@ -125,9 +125,12 @@ class Model:
             return
         try:
             for record in tf.data.TFRecordDataset(str(records)).as_numpy_iterator():
-                request = PredictionLog.FromString(record).predict_log.request
+                logged = PredictionLog.FromString(record)
+                if logged.WhichOneof("log_type") != "predict_log":
+                    continue  # this server has Predict alone
+                request = logged.predict_log.request
                 yield request.model_spec.signature_name, {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
-        except (tf.errors.OpError, DecodeError, TypeError) as error:
+        except (tf.errors.OpError, DecodeError, TypeError, ValueError) as error:
             raise ModelBroken(f"version {self.version} has a broken {WARM_UP_NAME}") from error
 
 

@@ -45,6 +45,7 @@ _CALL = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?:(classify|regress|p
 _LOOK = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(/metadata|/release)?", re.ASCII)
 
 _GREATEST_VERSION = 2**63 - 1
+BACKLOG = 2_048  # as uvicorn's own
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def start_rest(plane: DataPlane, host: str, port: int, max_bytes: int, grace_sec
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)  # now: who calls before uvicorn's thread is ready waits instead of being refused
     except OSError as error:
         listener.close()
         raise StartFailed(

@@ -42,21 +42,21 @@ def read_unavailable(path: Path) -> list[str]:
       BuildError: the file cannot be read, or a line is not as expected; the message has its number.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream)
             if missing := [name for name in ("item_id", "available") if name not in (rows.fieldnames or ())]:
                 raise BuildError(
                     f"{path} has no column {' and no '.join(missing)}; it has {list(rows.fieldnames or ())}; "
                     "expected a header line: item_id,available"
                 )
-            return [row["item_id"] for row in rows if not _is_available(path, rows.line_num, row)]
+            return [row["item_id"].strip() for row in rows if not _is_available(path, rows.line_num, row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BuildError(f"{path} cannot be read: {error}") from error
 
 
 def _is_available(path: Path, line: int, row: dict[str, str]) -> bool:
     word = (row["available"] or "").strip().lower()
-    if word not in _WORDS or not row["item_id"]:
+    if word not in _WORDS or not (row["item_id"] or "").strip():
         raise BuildError(
             f"{path}, line {line}: item_id {row['item_id']!r}, available {row['available']!r}; expected an id, and "
             "true or false"
@@ -76,6 +76,8 @@ def replace_mask(source: Path, target: Path, unavailable: list[str]) -> Hidden:
     Raises:
       BuildError: `source` is not a servable of this version of Evergreen.
     """
+    if not (source / RELEASE_NAME).is_file():
+        raise BuildError(f"{source} has no {RELEASE_NAME}; expected a servable that Evergreen packed")
     release = json.loads((source / RELEASE_NAME).read_text())
     prefix = str(source / "variables" / "variables")
     reader = tf.train.load_checkpoint(prefix)

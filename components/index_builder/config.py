@@ -14,12 +14,12 @@ class Boost:
 
     feature: str
     value: str
-    factor: float = Field(gt=0)
+    factor: float = Field(gt=0, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Cap:
-    """No more than `at_most` of an answer's items have one value of this feature, while there are others to show."""
+    """No more than `at_most` of an answer's items have one value of this feature, while other candidates are left."""
 
     feature: str
     at_most: int = Field(ge=1)

@@ -24,7 +24,7 @@ class Filters(tf.Module):
         groups = [-1]
         columns = [np.zeros([catalog.size + 1, 1], np.int32)]
         for group, name in enumerate(names):
-            column = catalog.features[name].reshape(catalog.size + 1, -1)
+            column = _each_once(catalog.features[name].reshape(catalog.size + 1, -1))
             columns.append(np.where(column > 0, column + len(self.values), 0).astype(np.int32))
             self.values += [name.encode() + b"=" + value for value in catalog.vocabularies[name].tolist()]
             groups += [group] * len(catalog.vocabularies[name])
@@ -78,3 +78,10 @@ class Filters(tf.Module):
             of_group = (group == index)[:, tf.newaxis, :]
             passes &= tf.reduce_any(has & of_group, axis=2) | ~tf.reduce_any(of_group, axis=2)
         return passes
+
+
+def _each_once(rows: np.ndarray) -> np.ndarray:
+    """Value rows with repeats of one item as 0: [N + 1, V] → [N + 1, V]; a cap counts an item once."""
+    ordered = np.sort(rows, axis=1)
+    ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = 0
+    return ordered

@@ -25,6 +25,8 @@ INDEX_CONFIG = TypeAdapter(IndexConfig)
 def contract_of(servable: Servable, users: UserState) -> dict[str, Any]:
     """The sizes of its answers, and users, items and a filter that it knows."""
     model = servable.learned.model
+    values = servable.filters.values_of.numpy()[servable.may_be_shown.numpy()]
+    shown = sorted(set(values.ravel().tolist()) - {0})  # a filter that leaves something
     most_popular = np.argsort(-model.catalog.popularity[1:], kind="stable")[:CANARIES]
     return {
         "top_k": servable.top_k,
@@ -35,7 +37,7 @@ def contract_of(servable: Servable, users: UserState) -> dict[str, Any]:
         "canary": {
             "user_ids": [user_id.decode() for user_id in users.ids[:CANARIES].tolist()],
             "item_ids": [model.catalog.ids[row].decode() for row in most_popular],
-            "allow": servable.filters.values[0].decode() if servable.filters.values else "",
+            "allow": servable.filters.values[shown[0] - 1].decode() if shown else "",
         },
     }
 

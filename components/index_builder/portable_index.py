@@ -49,7 +49,7 @@ class PortableIndex(Index):
         return rows[0], top[0]
 
     def efforts(self, count: int) -> tuple[Sequence[int], Sequence[int]]:
-        """From as many leaves as the answer needs to half of all, each half as many again as the one before."""
+        """From one leaf to about half of all, each time half as many again."""
         del count
         steps = math.ceil(math.log(max(self.num_leaves / 2, 1), 1.5))
         return sorted({math.ceil(1.5**n) for n in range(steps + 1)}), (0,)

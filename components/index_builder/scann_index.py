@@ -7,12 +7,14 @@ import numpy as np
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
+from components.errors import BuildError
 from components.index_builder.index import Effort, Index, padded
 
 # ScaNN's default start of k-means has no seed: the same embeddings would give another index, and another recall, each
 # time. k-means++ gives the same, for 4 s more per 300k items × 64 (550 leaves, 2 cores).
 TRAINING_SAMPLE = 100_000
 DIMENSIONS_PER_BLOCK = 2  # which 4 bits stand for
+LEAST_ITEMS = 16
 
 
 class ScannIndex(Index):
@@ -21,10 +23,19 @@ class ScannIndex(Index):
     kind = "scann"
 
     def __init__(self, embeddings: np.ndarray, num_leaves: int | None = None) -> None:
-        """Hashes [N, D] float32, of which row i is catalog row i + 1."""
+        """Hashes [N, D] float32, of which row i is catalog row i + 1.
+
+        Raises:
+          BuildError: there are fewer items than ScaNN learns its codes from.
+        """
         super().__init__(name="index")
         self.num_items, self._dim = embeddings.shape
-        self.num_leaves = num_leaves or max(1, round(math.sqrt(len(embeddings))))
+        if self.num_items < LEAST_ITEMS:
+            raise BuildError(
+                f"ScaNN learns its codes from {LEAST_ITEMS} items at least, and the catalog has {self.num_items}; "
+                "let index.kind be auto or exact"
+            )
+        self.num_leaves = min(num_leaves or round(math.sqrt(self.num_items)), self.num_items)
         builder = (
             scann_ops.builder(embeddings.astype(np.float32), 1, "dot_product")
             .tree(self.num_leaves, self.num_leaves, TRAINING_SAMPLE, random_init=False)

@@ -157,6 +157,7 @@ class Servable(tf.Module):
             pinned = tf.where(self._may_stay(pinned, unwanted, allow), pinned, 0)
             rows = tf.concat([pinned, tf.where(~self.rules.is_pinned(rows), rows, 0)], axis=1)
             retrieval_scores = tf.concat([self.retrieval_scores(query, pinned), retrieval_scores], axis=1)
+        retrieval_scores = tf.where(rows > 0, retrieval_scores, NOT_FOUND)
         scores = self.scores(query, rows, retrieval_scores) + self.rules.bonus(rows)
         order, is_over = self.rules.arrange(rows, scores, self.top_k)
         scores = tf.gather(scores, order, batch_dims=1)

@@ -100,8 +100,13 @@ def choose(table: tf.Variable, queries: np.ndarray, config: IndexConfig) -> Tune
     Of kind `auto`: exact below `exact_below_items`; above, the first of ScaNN, portable and exact that reaches the bar.
 
     Raises:
-      BuildError: the kind is fixed and misses the bar, or there is no query to judge it by.
+      BuildError: the kind is fixed and misses the bar, or there is no query to judge it by, or one is not finite.
     """
+    if not np.isfinite(queries).all():
+        raise BuildError(
+            f"{np.sum(~np.isfinite(queries).all(axis=1))} of {len(queries)} query embeddings are not finite; the model "
+            "is broken: lower its learning rate, or look at the features of users and contexts"
+        )
     exact = ExactIndex(table)
     count = min(config.num_candidates, exact.num_items)
     if not len(queries):
@@ -126,8 +131,7 @@ def choose(table: tf.Variable, queries: np.ndarray, config: IndexConfig) -> Tune
         )
         log.warning("index %s", why_not[-1])
     raise BuildError(
-        f"index.kind {config.kind} misses its bar: {why_not[-1]}. Lower index.min_recall, "
-        "set another index.num_leaves, or let index.kind be auto"
+        f"index.kind {config.kind} misses its bar: {why_not[-1]}. Lower index.min_recall, or let index.kind be auto"
     )
 
 

@@ -46,6 +46,14 @@ def test_the_requests_that_a_model_brings_are_made(model: Path) -> None:
         load_model(model, 1).warm_up()
 
 
+def test_what_is_no_predict_request_is_passed_over(model: Path) -> None:
+    log = PredictionLog()
+    log.classify_log.request.model_spec.signature_name = "nothing_of_the_kind"
+    with tf.io.TFRecordWriter(str(model / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+    load_model(model, 1).warm_up()
+
+
 def test_a_request_that_does_not_fit_is_a_broken_version(model: Path) -> None:
     warm_up_with(model, "nothing_of_the_kind", x=np.array([0.0], np.float32))
     with pytest.raises(ModelBroken, match="nothing_of_the_kind"):

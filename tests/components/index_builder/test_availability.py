@@ -19,6 +19,8 @@ def test_a_list_names_what_is_not_available(tmp_path):
     path = tmp_path / "stock.csv"
     path.write_text('available,item_id,price\nfalse,a,1\nTRUE,b,2\n0,"c,d",3\n1,e,4\n')
     assert read_unavailable(path) == ["a", "c,d"]
+    path.write_text("\ufeffitem_id,available\n a ,false\n", encoding="utf-8")  # as Excel saves it
+    assert read_unavailable(path) == ["a"]
     path.write_text("item_id,available\n")
     assert read_unavailable(path) == []
 

@@ -91,6 +91,19 @@ def test_without_queries_everything_is_scored_and_that_is_said():
         chosen(vectors_of(NUM_ITEMS), np.zeros([0, DIM], np.float32), kind="portable")
 
 
+def test_queries_that_are_not_finite_are_refused():
+    queries = vectors_of(20)
+    queries[[3, 5], 1] = np.nan
+    with pytest.raises(BuildError, match="2 of 20 query embeddings are not finite"):
+        chosen(vectors_of(NUM_ITEMS), queries)
+
+
+def test_fewer_items_than_scann_learns_from_is_said():
+    with pytest.raises(BuildError, match="from 16 items at least, and the catalog has 15"):
+        chosen(vectors_of(15), vectors_of(5), kind="scann")
+    assert chosen(vectors_of(16), vectors_of(5), kind="scann", num_leaves=500, min_recall=0.1).index.num_leaves == 16
+
+
 def test_one_of_several_equal_items_is_as_good_as_another():
     """Every vector twelve times: which twelve of them are the nearest is no question of recall."""
     vectors = np.repeat(vectors_of(75), 12, axis=0)

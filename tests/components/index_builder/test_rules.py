@@ -18,7 +18,7 @@ NOTHING = -np.inf
 CATALOG = Catalog(
     ids=np.array([b"a", b"b", b"c", b"d", b"e"]),
     features={
-        "genres": np.array([[0, 0], [1, 2], [1, 0], [0, 0], [2, 0], [1, 0]]),
+        "genres": np.array([[0, 0], [1, 2], [1, 1], [0, 0], [2, 0], [1, 0]]),  # b says Comedy twice
         "house": np.array([0, 1, 1, 1, 2, 2]),
     },
     popularity=np.ones(6, np.float32),
@@ -118,6 +118,7 @@ def test_a_rule_about_no_category_is_refused():
     ("rules", "words"),
     [
         ({"pinned": ("a",), "blocked": ("a",)}, r"items \['a'\] are pinned and blocked"),
+        ({"boosts": ({"feature": "g", "value": "v", "factor": float("inf")},)}, "finite number"),
         ({"pinned": ("a", "a")}, r"pinned twice: \['a'\]"),
         ({"caps": (Cap(feature="g", at_most=1), Cap(feature="g", at_most=2))}, r"capped twice: \['g'\]"),
     ],
@@ -183,6 +184,12 @@ def test_what_is_unwanted_is_not_shown_though_pinned(ruled):
     other = "genres=" + next(iter(values(ruled, "genres")[ruled.ids[30]] or {b"Opera"})).decode()
     answer = ruled.recommend("stranger", allow=[other])
     assert all(other.removeprefix("genres=").encode() in values(ruled, "genres")[item] for item in answer.ids)
+
+
+def test_a_place_without_an_item_has_no_score(ruled):
+    answer = ruled.recommend("stranger", exclude=ruled.ids[:38])
+    assert 0 < len(answer.ids) < 6
+    assert (answer.retrieval_scores[0, len(answer.ids) :] == np.finfo(np.float32).min).all()
 
 
 def test_the_evaluated_rank_is_the_place_under_the_rules(ruled):
