@@ -5,8 +5,8 @@
 
 Every contender gets the least effort with which it finds `--min-recall` of the true nearest K on one half of the
 queries; recall, milliseconds and queries per second are of the other half. The contenders take turns, `--rounds` times;
-milliseconds are the median of queries asked one after the other, queries per second of all asked at once. Peers are
-there where they are installed:
+milliseconds are the median of 100 queries asked one after the other, queries per second are of
+the same in batches of 20. Peers are there where they are installed:
 
     uv pip install --python .venv/bin/python -r benchmarks/requirements.txt
 """
@@ -195,7 +195,7 @@ def main(
 
 
 def answers(contender: Contender, queries: np.ndarray) -> np.ndarray:
-    """A few queries at a time: exact search holds all products of a batch."""
+    """Twenty queries at a time: exact search holds all products of a batch."""
     return np.concatenate([contender.search(queries[begin : begin + 20]) for begin in range(0, len(queries), 20)])
 
 
@@ -205,17 +205,16 @@ def recall(found: np.ndarray, true: np.ndarray) -> float:
 
 
 def measure(result: Result, queries: np.ndarray) -> None:
-    """Queries alone, then all of them; exact search is asked a part, for it takes long."""
-    alone, together = queries[:100], queries[:100]
-    result.contender.search(alone[:1])
-    for query in alone:
+    """The first hundred queries alone, then in batches."""
+    asked = queries[:100]
+    result.contender.search(asked[:1])
+    for query in asked:
         began = time.perf_counter()
         result.contender.search(query[np.newaxis])
         result.milliseconds.append(1000 * (time.perf_counter() - began))
     began = time.perf_counter()
-    for begin in range(0, len(together), 20):
-        result.contender.search(together[begin : begin + 20])
-    result.per_second.append(len(together) / (time.perf_counter() - began))
+    answers(result.contender, asked)
+    result.per_second.append(len(asked) / (time.perf_counter() - began))
 
 
 def show(results: list[Result], title: str) -> None:

@@ -74,7 +74,7 @@ def questions(servable: Path, signatures):
     """Name, signature, and the n-th request of each kind."""
     canary = json.loads((servable / "assets.extra/contract.json").read_text())["canary"]
     users, items = canary["user_ids"], canary["item_ids"]
-    blank = dict(signatures["recommend"].dummy_inputs().items())
+    blank = signatures["recommend"].dummy_inputs()
 
     def recommend(n: int, **given: list[str]) -> dict[str, np.ndarray]:
         said = {name: np.array([values], dtype=object) for name, values in given.items()}

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-TRAINED_PER_LEAF = 40  # vectors that the centroids are learned from; more change no recall (faiss says 39 to 256)
+TRAINED_PER_LEAF = 40  # vectors that the centroids are learned from; faiss asks for 39 to 256
 ITERATIONS = 10
 BLOCK = 16_384
 

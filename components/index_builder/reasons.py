@@ -4,7 +4,7 @@
     source=popular                     nothing is known of the user
     source=pinned                      a rule puts it first
     …;boost=genres=Comedy              a rule made it worth more, or less
-    …;over_cap                         a rule caps what it is, but no other candidate was left
+    …;over_cap=true                    a rule caps what it is, but no other candidate was left
 
 `because` comes last: an item id may have any character.
 """

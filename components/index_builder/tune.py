@@ -1,7 +1,8 @@
 """Which index, and how hard it searches: the least work that finds `min_recall` of the true nearest items.
 
 Judged on queries that users asked, never on items. The effort is chosen by the memory that a search reads, which is the
-same on every machine; milliseconds are measured beside it, for people.
+same on every machine; milliseconds are measured beside it, for people. Measured are searches for C items; the servable
+asks for more (servable.OVERSAMPLING), so it finds no less.
 """
 
 import logging
