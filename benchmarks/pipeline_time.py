@@ -56,6 +56,7 @@ def pure_work(nodes: dict) -> dict[str, float]:
     from components.evaluator.score import score
     from components.index_builder.config import IndexConfig
     from components.index_builder.pack import real_queries
+    from components.index_builder.servable import OVERSAMPLING
     from components.index_builder.tune import choose
     from trainer.inputs import RowLookup, batches, read_sequences
     from trainer.loop import fit
@@ -89,7 +90,7 @@ def pure_work(nodes: dict) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as logs:
         return {
             "training and validation": seconds_of(lambda: fit(fresh, train, validation, Path(logs))),
-            "index": seconds_of(lambda: choose(table, queries, IndexConfig())),
+            "index": seconds_of(lambda: choose(table, queries, IndexConfig(), OVERSAMPLING)),
             "evaluation": seconds_of(lambda: score(servable, eval_files, 50_000)),
             "saved model": seconds_of(lambda: tf.saved_model.load(str(servable))),
         }

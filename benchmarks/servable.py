@@ -101,7 +101,7 @@ def packed(folder: Path, num_items: int, kind: str, min_recall: float) -> Path:
 
     from components.index_builder.config import IndexConfig
     from components.index_builder.filters import Filters
-    from components.index_builder.servable import Servable
+    from components.index_builder.servable import OVERSAMPLING, Servable
     from components.index_builder.signatures import signatures
     from components.index_builder.tune import choose
     from components.index_builder.users import UserState
@@ -138,7 +138,7 @@ def packed(folder: Path, num_items: int, kind: str, min_recall: float) -> Path:
         features={},
     )
     config = IndexConfig(kind=kind, min_recall=min_recall)
-    tuned = choose(table, queries, config)
+    tuned = choose(table, queries, config, OVERSAMPLING)
     filters = Filters(catalog, ["genre", "brand"])
     servable = Servable(model, table, tuned.index, users, filters, config)
     path = folder / "servable"

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.index_builder import curve, warm_up
 from components.index_builder.availability import describe
+from components.index_builder import curve, warm_up
 from components.index_builder.config import IndexConfig
 from components.index_builder.context_popularity import ContextPopularity, Interactions, learn, targets_of
 from components.index_builder.filters import Filters
@@ -56,7 +56,7 @@ def pack(
     checked(embeddings[1:], model.catalog.ids.tolist())
     table = tf.Variable(embeddings, trainable=False, name="embeddings")
     queries = real_queries(model, table, transform, eval_files)
-    tuned = choose(table, queries, config)
+    tuned = choose(table, queries, config, OVERSAMPLING)
     users = read_users(user_files, model, transform.transform_features_layer())
     filterable = [f.name for f in model.config.features.item if f.type in ("category", "categories")]
     in_context = popularity_in_context(model, transform, train_files, eval_files, config, summary)

@@ -1,8 +1,8 @@
 """Which index, and how hard it searches: the least work that finds `min_recall` of the true nearest items.
 
 Judged on queries that users asked, never on items. The effort is chosen by the memory that a search reads, which is the
-same on every machine; milliseconds are measured beside it, for people. Measured are searches for C items; the servable
-asks for more (servable.OVERSAMPLING), so it finds no less.
+same on every machine; milliseconds are measured beside it, for people. Measured are searches as the servable makes
+them: for more than C items, of which the nearest C count.
 """
 
 import logging
@@ -51,10 +51,11 @@ class Tuned:
 
 
 class Meter:
-    """Measures searches for C items against exact search, on real queries [Q, D]."""
+    """Measures, on real queries [Q, D], how many of the nearest C items a search for S ≥ C items finds."""
 
-    def __init__(self, exact: ExactIndex, queries: np.ndarray, count: int) -> None:
+    def __init__(self, exact: ExactIndex, queries: np.ndarray, count: int, searched: int | None = None) -> None:
         self.count = count
+        self.searched = searched or count
         self._table = exact.table
         self._queries = queries.astype(np.float32)
         self._at_a_time = max(1, min(256, PRODUCTS_AT_A_TIME // (exact.num_items + 1)))
@@ -89,15 +90,16 @@ class Meter:
 
     def _searches(self, index: Index) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
         return tf.function(
-            lambda queries: index.search(queries, self.count),
+            lambda queries: tuple(found[:, : self.count] for found in index.search(queries, self.searched)),
             input_signature=[tf.TensorSpec([None, self._queries.shape[1]], tf.float32)],
             autograph=False,
         )
 
 
-def choose(table: tf.Variable, queries: np.ndarray, config: IndexConfig) -> Tuned:
+def choose(table: tf.Variable, queries: np.ndarray, config: IndexConfig, oversampling: int = 1) -> Tuned:
     """The index of a catalog [N + 1, D], of which row 0 is no item, tuned on queries [Q, D].
 
+    `oversampling`: how many times C the servable searches for.
     Of kind `auto`: exact below `exact_below_items`; above, the first of ScaNN, portable and exact that reaches the bar.
 
     Raises:
@@ -112,7 +114,7 @@ def choose(table: tf.Variable, queries: np.ndarray, config: IndexConfig) -> Tune
     count = min(config.num_candidates, exact.num_items)
     if not len(queries):
         return _unmeasured(exact, config)
-    meter = Meter(exact, queries, count)
+    meter = Meter(exact, queries, count, min(oversampling * count, exact.num_items))
     embeddings = table.numpy()[1:]
     tried: list[Point] = []
     why_not: list[str] = []
@@ -150,7 +152,7 @@ def _tried(index: Index, meter: Meter, min_recall: float) -> Iterator[Point]:
 
     Recall grows with both, so no other effort that reaches the bar is less in both than one that is met here.
     """
-    leaves, reorderings = index.efforts(meter.count)
+    leaves, reorderings = index.efforts(meter.searched)
     row, column = 0, len(reorderings) - 1
     while row < len(leaves) and column >= 0:
         index.effort = Effort(leaves[row], reorderings[column])

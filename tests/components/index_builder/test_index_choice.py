@@ -116,6 +116,20 @@ def test_one_of_several_equal_items_is_as_good_as_another():
     assert meter.measure(index).recall < 1.0
 
 
+def test_what_is_measured_is_the_search_that_is_served():
+    """For four times C, ScaNN scores four times C again: the nearest C of them are what recall is of."""
+    vectors, queries = hard()
+    config = IndexConfig(top_k=5, num_candidates=COUNT, num_leaves=20, min_recall=0.9, kind="scann")
+    alone, served = (choose(table_of(vectors), queries, config, oversampling) for oversampling in (1, 4))
+    assert min(point.scored_again for point in alone.tried) < 4 * COUNT
+    assert min(point.scored_again for point in served.tried) == 4 * COUNT
+    rows, products = (found.numpy() for found in served.index.search(tf.constant(queries), 4 * COUNT))
+    truth = np.sort(queries @ vectors.T, axis=1)[:, -COUNT]
+    recall = np.mean(products[:, :COUNT] >= truth[:, np.newaxis] - 1e-4)
+    assert served.chosen.recall == pytest.approx(recall, abs=1e-3)
+    assert (rows > 0).all()
+
+
 def test_the_curve_is_written_as_figures_and_as_a_picture(tmp_path):
     vectors, queries = vectors_of(NUM_ITEMS), vectors_of(20, seed=1)
     tuned = chosen(vectors, queries, kind="portable", num_leaves=30, min_recall=0.9)
