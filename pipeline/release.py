@@ -4,8 +4,8 @@ import json
 import tempfile
 from pathlib import Path
 
+from components.availability import read_unavailable, replace_mask
 from components.errors import EvergreenError
-from components.index_builder.availability import read_unavailable, replace_mask
 from components.pusher.push import Parts, Pushed, push
 from components.servable_validator.config import ValidatorConfig
 from components.servable_validator.probe import probe
@@ -13,7 +13,7 @@ from pipeline.places import Places
 from serving.registry import Registry
 
 
-def release_availability(places: Places, file: Path, who: str, why: str) -> Pushed:
+def release_availability(places: Places, file: Path, who: str, why: str, validator: ValidatorConfig) -> Pushed:
     """Copies the live servable with the list's mask, checks it in a model server, and pushes it.
 
     Raises:
@@ -30,7 +30,7 @@ def release_availability(places: Places, file: Path, who: str, why: str) -> Push
         with tempfile.TemporaryDirectory(prefix=".release-", dir=places.root) as folder:
             servable, evaluation = Path(folder) / "servable", Path(folder) / "evaluation"
             hidden = replace_mask(places.serving / str(live.version), servable, unavailable)
-            report = probe(servable, ValidatorConfig())
+            report = probe(servable, validator)
             if not report.is_blessed:
                 raise EvergreenError(f"nothing was pushed; the check says: {' | '.join(report.reasons)}")
             evaluation.mkdir()
@@ -45,6 +45,7 @@ def release_availability(places: Places, file: Path, who: str, why: str) -> Push
                 state=kept / "state",
                 evaluation=evaluation,
             )
-            return push(registry, parts, places.serving, places.releases, None, run=str(file.absolute()), who=who)
+            run = str(file.absolute())
+            return push(registry, parts, places.serving, places.releases, None, run=run, copy_of=live.version, who=who)
     finally:
         registry.close()

@@ -62,7 +62,7 @@ def publish(
     if not (source / "saved_model.pb").is_file():
         raise ReleaseError(f"{source} cannot be published: it has no saved_model.pb")
     target, temporary = base / str(version), base / f".{version}.tmp"
-    with _locked(base):
+    with _locked(base, ".publish.lock"):
         for entry in base.iterdir():
             if _TEMPORARY.fullmatch(entry.name):
                 shutil.rmtree(entry)
@@ -113,6 +113,13 @@ def rollback(
     Raises:
         RegistryError, ReleaseError: nothing to go back to, or its files are gone; nothing is changed then.
     """
+    with one_push_at_a_time(base_path):
+        return _rollback(registry, base_path, withdrawn_path, who, why)
+
+
+def _rollback(
+    registry: Registry, base_path: str | Path, withdrawn_path: str | Path, who: str, why: str
+) -> tuple[Version, Version]:
     _finish_interrupted_pushes(registry, base_path, who)
     bad, good = registry.live(), registry.newest_retired()
     if bad is None:
@@ -150,9 +157,16 @@ def _finish_interrupted_pushes(registry: Registry, base_path: str | Path, who: s
 
 
 @contextmanager
-def _locked(base: Path) -> Iterator[None]:
-    """Holds the base path's lock; the operating system lets go of it when the process dies."""
+def one_push_at_a_time(base_path: str | Path) -> Iterator[None]:
+    """Waits until no push, and nothing that clears up after one, is under way at the base path; holds the others up."""
+    with _locked(Path(base_path), ".push.lock"):
+        yield
+
+
+@contextmanager
+def _locked(base: Path, name: str) -> Iterator[None]:
+    """Holds a lock of the base path; the operating system lets go of it when the process dies."""
     base.mkdir(parents=True, exist_ok=True)
-    with open(base / ".publish.lock", "w") as lock:
+    with open(base / name, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -27,7 +27,7 @@ def IndexBuilder(
     What is not available in `production` is not available here. `config` is the JSON of IndexConfig.
     Raises BuildError when the model or the index cannot be served.
     """
-    from components.index_builder.availability import list_of
+    from components.availability import list_of
     from components.index_builder.pack import pack  # TensorFlow and ScaNN, only where the work is done
 
     def files(artifact: Examples, split: str) -> list[str]:

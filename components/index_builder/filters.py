@@ -20,23 +20,25 @@ class Filters(tf.Module):
 
     def __init__(self, catalog: Catalog, names: Sequence[str]) -> None:
         super().__init__(name="filters")
-        self.values: list[bytes] = []
+        values: list[bytes] = []
         groups = [-1]
         columns = [np.zeros([catalog.size + 1, 1], np.int32)]
         for group, name in enumerate(names):
             column = _each_once(catalog.features[name].reshape(catalog.size + 1, -1))
-            columns.append(np.where(column > 0, column + len(self.values), 0).astype(np.int32))
-            self.values += [name.encode() + b"=" + value for value in catalog.vocabularies[name].tolist()]
+            columns.append(np.where(column > 0, column + len(values), 0).astype(np.int32))
+            values += [name.encode() + b"=" + value for value in catalog.vocabularies[name].tolist()]
             groups += [group] * len(catalog.vocabularies[name])
         self.names = tuple(names)
-        self._row_of = {value: row for row, value in enumerate(self.values, start=1)}
-        self._lookup = RowLookup(self.values, "filter_values") if self.values else None
+        self._row_of = {value: row for row, value in enumerate(values, start=1)}
+        self._lookup = RowLookup(values, "filter_values") if values else None
+        self.num_values = len(values)
+        self.values = tf.Variable(np.array(values, object), trainable=False, dtype=tf.string, name="values")
         values_of = np.concatenate(columns, axis=1)
         self.values_of = tf.Variable(values_of, trainable=False, name="values_of")
         self.groups = tf.constant(groups, tf.int32)
         items, places = np.nonzero(values_of)
         order = np.argsort(values_of[items, places], kind="stable")
-        begins = np.searchsorted(values_of[items, places][order], np.arange(len(self.values) + 2))
+        begins = np.searchsorted(values_of[items, places][order], np.arange(len(values) + 2))
         self._begins = tf.Variable(begins.astype(np.int32), trainable=False, name="begins")  # [V + 2], of each value
         self._holders = tf.Variable(items[order].astype(np.int32), trainable=False, name="holders")  # items by value
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from components.availability import shown_value
 from components.index_builder.config import IndexConfig
 from components.index_builder.servable import Servable
 from components.index_builder.tune import Tuned
@@ -25,8 +26,7 @@ INDEX_CONFIG = TypeAdapter(IndexConfig)
 def contract_of(servable: Servable, users: UserState) -> dict[str, Any]:
     """The sizes of its answers, and users, items and a filter that it knows."""
     model = servable.learned.model
-    values = servable.filters.values_of.numpy()[servable.may_be_shown.numpy()]
-    shown = sorted(set(values.ravel().tolist()) - {0})  # a filter that leaves something
+    filters, may_be_shown = servable.filters, servable.may_be_shown.numpy()
     most_popular = np.argsort(-model.catalog.popularity[1:], kind="stable")[:CANARIES]
     return {
         "top_k": servable.top_k,
@@ -37,7 +37,7 @@ def contract_of(servable: Servable, users: UserState) -> dict[str, Any]:
         "canary": {
             "user_ids": [user_id.decode() for user_id in users.ids[:CANARIES].tolist()],
             "item_ids": [model.catalog.ids[row].decode() for row in most_popular],
-            "allow": servable.filters.values[shown[0] - 1].decode() if shown else "",
+            "allow": shown_value(filters.values.numpy().tolist(), filters.values_of.numpy(), may_be_shown),
         },
     }
 

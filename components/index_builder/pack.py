@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.index_builder.availability import describe
+from components.availability import describe
 from components.index_builder import curve, warm_up
 from components.index_builder.config import IndexConfig
 from components.index_builder.context_popularity import ContextPopularity, Interactions, learn, targets_of

@@ -89,7 +89,7 @@ class AppliedRules(tf.Module):
         is_left = tf.gather(is_shown, order, batch_dims=1)
         is_pinned = tf.gather(is_pinned, order, batch_dims=1)
         limits = tf.gather(self._limits, values)
-        used = tf.zeros([tf.shape(rows)[0], len(self._filters.values) + 1], tf.int32)
+        used = tf.zeros([tf.shape(rows)[0], self._filters.num_values + 1], tf.int32)
         width = tf.shape(order)[1]
         place = tf.tile(tf.range(width)[tf.newaxis] + top_k, [tf.shape(order)[0], 1])
         is_over = tf.zeros_like(is_left)
@@ -103,7 +103,7 @@ class AppliedRules(tf.Module):
             counted = tf.where(chosen[:, :, tf.newaxis], values, 0)
             used += tf.math.bincount(
                 tf.reshape(counted, [tf.shape(rows)[0], -1]), minlength=used.shape[1], maxlength=used.shape[1], axis=-1
-            ) * tf.constant([0] + [1] * len(self._filters.values))
+            ) * tf.constant([0] + [1] * self._filters.num_values)
         final = tf.argsort(place, stable=True)
         return tf.gather(order, final, batch_dims=1), tf.gather(is_over, final, batch_dims=1)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components.index_builder.availability import mask
+from components.availability import mask
 from components.index_builder.config import IndexConfig
 from components.index_builder.context_popularity import ContextPopularity
 from components.index_builder.filters import Filters

@@ -22,7 +22,7 @@ from components.errors import EvergreenError
 from serving.lineage import condemned, start_of, why_not_live
 from serving.registry import Registry
 from serving.registry_records import Version
-from serving.releases import complete_versions
+from serving.releases import complete_versions, one_push_at_a_time
 
 FEW_SPANS = 6
 RELEASE_PARTS = ("trainer", "statistics/interactions", "statistics/catalog", "state")
@@ -63,8 +63,9 @@ def look_up(
 
     Raises EvergreenError when either is not what the run was compiled for, or its files are incomplete.
     """
-    on_disk = complete_versions(serving_path)
-    registry.abandon_pushes(lambda pushed: pushed.version in on_disk)
+    with one_push_at_a_time(serving_path):
+        on_disk = complete_versions(serving_path)
+        registry.abandon_pushes(lambda pushed: pushed.version in on_disk)
     live = registry.live()
     number = live.version if live else 0
     if number != live_version:

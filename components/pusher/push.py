@@ -10,19 +10,23 @@ The order, and what a kill after each step leaves for the next call to clear up:
 """
 
 import json
+import logging
 import math
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from components.availability import list_of, replace_mask
 from components.errors import EvergreenError
 from serving.registry import Registry
-from serving.releases import complete_versions, next_version, publish
+from serving.releases import complete_versions, next_version, one_push_at_a_time, publish
 
+log = logging.getLogger("evergreen.pusher")
 WHO = "pipeline"
 MANIFEST_NAME = "assets.extra/release.json"
 KEPT = ("label", "override", "fingerprint")  # of what the ledger says of a span
@@ -68,17 +72,20 @@ def push(
     span: int | None,
     *,
     run: str,
+    copy_of: int | None = None,
     who: str = WHO,
     now: Callable[[], float] = time.time,
     copy_tree: CopyTree = shutil.copytree,
 ) -> Pushed:
     """Clears up after a killed push, then brings the servable into production under the next version.
 
-    What it is then called, why it was pushed and how good it was found is added to its manifest.
+    What it is then called, why it was pushed and how good it was found is added to its manifest. What production hides
+    as not available stays hidden: where the servable was packed with another list, it gets the one that is live.
 
     Args:
         span: noted as learned; None where nothing was learned.
         run: noted with the span, so that it can be traced to its artifacts.
+        copy_of: the live version, of which the servable is a copy with another list of what is not available.
         who: for the audit.
         now: seconds since 1970; versions are numbered by it.
 
@@ -86,35 +93,45 @@ def push(
         EvergreenError: a file that the push needs is missing; nothing was written.
         ServingError: the registry or the serving folder refuse; production is as it was.
     """
-    manifest = _read_json(parts.servable / MANIFEST_NAME, "the servable")
     verdict = _read_json(parts.evaluation / "verdict.json", "the evaluation")
+    _read_json(parts.servable / MANIFEST_NAME, "the servable")
     sources = {"servable": parts.servable, **parts.release()}
     if missing := [f"{name} ({path})" for name, path in sources.items() if not path.is_dir()]:
         raise EvergreenError(f"nothing was pushed: {', '.join(missing)} is no folder; expected the run's outputs")
-    recover(registry, serving_path, releases_path, run=run)
-    version = next_version(serving_path, now)
-    target = serving_path / str(version)
-    why = next(iter(verdict.get("sentences", [])), "blessed by the Evaluator and the ServableValidator")
-    metrics = verdict.get("metrics", {})
-    figures = {name: value if value is None or math.isfinite(value) else None for name, value in metrics.items()}
-    manifest |= {"version": version, "why": why, "metrics": figures}  # JSON has no NaN
+    with one_push_at_a_time(serving_path), tempfile.TemporaryDirectory() as scratch:
+        recover(registry, serving_path, releases_path, run=run)
+        live = registry.live()
+        if copy_of and (live is None or live.version != copy_of):
+            raise EvergreenError(
+                f"nothing was pushed: this is version {copy_of} with another list, and "
+                f"{live.version if live else 'no version'} is live by now; do the same again"
+            )
+        if live and not copy_of:
+            parts = _with_list_of(serving_path / str(live.version), parts, Path(scratch))
+        version = next_version(serving_path, now)
+        target = serving_path / str(version)
+        why = next(iter(verdict.get("sentences", [])), "blessed by the Evaluator and the ServableValidator")
+        metrics = verdict.get("metrics", {})
+        figures = {name: value if value is None or math.isfinite(value) else None for name, value in metrics.items()}
+        manifest = _read_json(parts.servable / MANIFEST_NAME, "the servable")
+        manifest |= {"version": version, "why": why, "metrics": figures}  # JSON has no NaN
 
-    def copy_with_manifest(source: Path, folder: Path) -> None:
-        copy_tree(source, folder)
-        (folder / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2))
+        def copy_with_manifest(source: Path, folder: Path) -> None:
+            copy_tree(source, folder)
+            (folder / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2))
 
-    registry.begin_push(version, str(target), manifest, metrics, verdict)
-    _keep_release(parts, releases_path, version, copy_tree)
-    publish(parts.servable, serving_path, version, copy_with_manifest)
-    registry.finish_push(version, who, why)
-    _note_learned(registry, set() if span is None else {span}, run)
+        registry.begin_push(version, str(target), manifest, metrics, verdict)
+        _keep_release(parts, releases_path, version, copy_tree)
+        publish(parts.servable, serving_path, version, copy_with_manifest)
+        registry.finish_push(version, who, why)
+        _note_learned(registry, set() if span is None else {span}, run)
     return Pushed(version, str(target), why)
 
 
 def recover(registry: Registry, serving_path: Path, releases_path: Path, *, run: str) -> None:
     """Finishes or forgets what a killed push left, in the registry and in both folders.
 
-    Call it when no push is under way.
+    Call it when no push is under way (serving.releases.one_push_at_a_time).
     """
     on_disk = complete_versions(serving_path)
     registry.abandon_pushes(lambda pushed: pushed.version in on_disk)
@@ -124,6 +141,16 @@ def recover(registry: Registry, serving_path: Path, releases_path: Path, *, run:
         if is_orphan or re.fullmatch(r"\.\d+\.tmp", entry.name, re.ASCII):
             shutil.rmtree(entry)
     _note_learned(registry, set(), run)
+
+
+def _with_list_of(live: Path, parts: Parts, scratch: Path) -> Parts:
+    """The same parts; where `live` hides other items than the servable, with a copy of it that hides those."""
+    unavailable = list_of(live)
+    if set(unavailable) == set(list_of(parts.servable)):
+        return parts
+    hidden = replace_mask(parts.servable, scratch / "servable", unavailable)
+    log.info("what is available changed since the servable was packed: %s, as in version %s", hidden, live.name)
+    return replace(parts, servable=scratch / "servable")
 
 
 def _note_learned(registry: Registry, spans: set[int], run: str) -> None:

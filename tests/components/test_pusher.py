@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -82,8 +84,8 @@ def push_at(second: int, root: Path, registry: Registry, parts: Parts, kill_in_c
 
 
 def visible(folder: Path) -> set[str]:
-    """Every entry but the lock of the serving folder."""
-    return {entry.name for entry in folder.iterdir() if entry.name != ".publish.lock"}
+    """Every entry but the locks of the serving folder."""
+    return {entry.name for entry in folder.iterdir() if not entry.name.endswith(".lock")}
 
 
 def test_a_push_puts_files_registry_and_span_in_place(tmp_path: Path, registry: Registry, parts: Parts) -> None:
@@ -106,6 +108,32 @@ def test_a_push_puts_files_registry_and_span_in_place(tmp_path: Path, registry: 
     }
     assert [record.state for record in registry.spans()] == ["learned"]
     assert registry.audit()[-1].why == "recall@10 +4%"
+
+
+def test_two_pushes_at_once_take_turns(tmp_path: Path, registry: Registry, parts: Parts) -> None:
+    """A release by hand while a run pushes: neither takes the other for one that was killed."""
+    copies: list[str] = []
+    pushed: list[int] = []
+
+    def copy_slowly(source: Path, target: Path) -> None:
+        copies.append(threading.current_thread().name)
+        time.sleep(0.1)  # the other begins meanwhile
+        shutil.copytree(source, target)
+
+    def push_one(second: int) -> None:
+        own = Registry.at(tmp_path / "registry.sqlite")
+        paths = (tmp_path / "serving", tmp_path / "releases")
+        pushed.append(push(own, parts, *paths, 5, run="run", now=lambda: second, copy_tree=copy_slowly).version)
+
+    threads = [threading.Thread(target=push_one, args=(second,), name=str(second)) for second in (100, 200)]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    assert copies == ["100"] * 5 + ["200"] * 5
+    assert pushed == [100, 200]
+    assert [(v.version, v.state) for v in registry.versions()] == [(200, "live"), (100, "retired")]
 
 
 # Copies in order: trainer, two statistics, state, servable.

@@ -1,6 +1,7 @@
 """What may be shown changes without another training."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import tensorflow as tf
 from tfx.types.standard_artifacts import Examples, Model
 
 from components.artifacts import Production
-from components.errors import BuildError
-from components.index_builder.availability import list_of, read_unavailable, replace_mask
+from components.availability import list_of, read_unavailable, replace_mask
+from components.errors import BuildError, EvergreenError
 from components.index_builder.component import IndexBuilder
+from components.pusher.push import Parts, push
+from serving.registry import Registry
 
 SIGNATURES = ("serving_default", "recommend", "similar_items")
 
@@ -20,6 +23,8 @@ def test_a_list_names_what_is_not_available(tmp_path):
     path.write_text('available,item_id,price\nfalse,a,1\nTRUE,b,2\n0,"c,d",3\n1,e,4\n')
     assert read_unavailable(path) == ["a", "c,d"]
     path.write_text("\ufeffitem_id,available\n a ,false\n", encoding="utf-8")  # as Excel saves it
+    assert read_unavailable(path) == ["a"]
+    path.write_text("item_id,available\na,0\nb,1\na,0\n")  # twice the same is no contradiction
     assert read_unavailable(path) == ["a"]
     path.write_text("item_id,available\n")
     assert read_unavailable(path) == []
@@ -33,6 +38,7 @@ def test_a_list_names_what_is_not_available(tmp_path):
         ("item_id,available\na,0\nb,perhaps\n", "line 3: item_id 'b', available 'perhaps'; expected"),
         ("item_id,available\n,0\n", "line 2: item_id ''"),
         ("item_id,available\na\n", "line 2: item_id 'a', available None"),
+        ("item_id,available\na,0\nb,1\n a,1\n", "lines 2 and 4: item_id 'a' is available in one and not in the other"),
     ],
 )
 def test_a_list_that_is_not_one_is_refused_with_its_line(tmp_path, text, words):
@@ -87,13 +93,59 @@ def test_what_is_not_available_is_shown_to_nobody_and_all_else_as_before(request
         np.testing.assert_array_equal(again[name]["scores"], before[name]["scores"])
 
 
+def test_the_filter_that_is_tried_on_a_release_leaves_something(small, tmp_path):
+    """The list hides every item of the value that the checks ask for; they are to ask for another."""
+    before = json.loads((small.path / "assets.extra/contract.json").read_text())
+    allow = before["canary"]["allow"]
+    lookup = {value.decode(): row for row, value in enumerate(small.servable.filters.values.numpy().tolist(), start=1)}
+    holders = (small.servable.filters.values_of.numpy() == lookup[allow]).any(axis=1)[1:]
+    replace_mask(
+        small.path, tmp_path / "one", [i.decode() for i, holds in zip(small.ids, holders, strict=True) if holds]
+    )
+    after = json.loads((tmp_path / "one/assets.extra/contract.json").read_text())
+    assert after["canary"]["allow"] not in ("", allow)
+    assert after == before | {"canary": before["canary"] | {"allow": after["canary"]["allow"]}}
+    replace_mask(small.path, tmp_path / "all", [item.decode() for item in small.ids])
+    assert json.loads((tmp_path / "all/assets.extra/contract.json").read_text())["canary"]["allow"] == ""
+
+
+def test_a_servable_packed_before_the_list_changed_is_pushed_with_the_list_that_is_live(small, tmp_path):
+    def push_it(servable, **how):
+        for part in ("trainer", "statistics", "catalog_statistics", "state", "evaluation"):
+            (tmp_path / part).mkdir(exist_ok=True)
+        (tmp_path / "evaluation/verdict.json").write_text("{}")
+        rest = {
+            name: tmp_path / name for name in ("trainer", "statistics", "catalog_statistics", "state", "evaluation")
+        }
+        registry = Registry.at(tmp_path / "registry.sqlite")
+        places = (tmp_path / "serving", tmp_path / "releases")
+        return push(registry, Parts(servable=servable, **rest), *places, None, run="run", **how)
+
+    gone = small.recommend("ann").ids[0]
+    first = push_it(small.path)
+    replace_mask(small.path, tmp_path / "sold-out", [gone.decode()])
+    released = push_it(tmp_path / "sold-out", copy_of=first.version)
+    second = push_it(small.path)  # a run's, packed before
+    for version in (released, second):
+        assert list_of(Path(version.uri)) == [gone.decode()]
+        shown = answers(tf.saved_model.load(version.uri), small.ids)
+        assert gone not in shown["recommend"]["item_ids"].numpy().ravel().tolist()
+    live = Registry.at(tmp_path / "registry.sqlite").live()
+    assert live.version == second.version
+    assert live.manifest["availability"]["items_hidden"] == 1
+    with pytest.raises(
+        EvergreenError, match=f"this is version {released.version} with another list, and {second.version}"
+    ):
+        push_it(small.path, copy_of=released.version)
+
+
 def test_a_servable_of_before_is_refused(small, tmp_path):
     module = tf.Module()
     module.item_ids = tf.Variable([""])
     tf.saved_model.save(module, str(tmp_path / "old"))
     (tmp_path / "old/assets.extra").mkdir()
     (tmp_path / "old/assets.extra/release.json").write_text("{}")
-    with pytest.raises(BuildError, match="has no mask of items that may be shown"):
+    with pytest.raises(BuildError, match="has no may_be_shown and no filters/values to replace"):
         replace_mask(tmp_path / "old", tmp_path / "new", [])
 
 
