@@ -44,5 +44,5 @@ def test_versions_that_come_and_go_leave_nothing(tmp_path):
         gc.collect()
         return psutil.Process().memory_info().rss
 
-    first, *later = (serve_and_close() for _ in range(5))
-    assert max(later) - first < INDEX_BYTES
+    sizes = [serve_and_close() for _ in range(6)]
+    assert sizes[-1] - sizes[1] < INDEX_BYTES  # the first makes the allocator's pools; four copies are 122 MB at least
