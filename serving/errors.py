@@ -7,7 +7,10 @@ ServingError
 ├── InvalidInput     a request does not fit the signature that it names
 ├── NotOffered       a method of TF Serving's API that this server does not have
 ├── ModelBroken      a version cannot be loaded, or fails its warm-up
+│   └── NoRoom       it does not fit into memory now; it may later
 ├── ModelFailed      a loaded model failed on a valid request
+├── Overloaded       more requests wait than the server is to hold; nothing was tried
+├── DeadlineExceeded the caller's time was over before there was an answer
 ├── StartFailed      the server cannot start (a port in use, a path that is a file)
 └── RequestFailed    seen by a client: the server's own words, or why there are none
 
@@ -43,8 +46,20 @@ class ModelBroken(ServingError):
     """A version cannot be loaded or does not survive its warm-up."""
 
 
+class NoRoom(ModelBroken):
+    """Loading the version would take more memory than is free."""
+
+
 class ModelFailed(ServingError):
     """A loaded model failed on a request that fits its signature; the server's log has the details."""
+
+
+class Overloaded(ServingError):
+    """Refused at once, for too many wait already."""
+
+
+class DeadlineExceeded(ServingError):
+    """The time that the caller gave was over."""
 
 
 class StartFailed(ServingError):

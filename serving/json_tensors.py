@@ -10,14 +10,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import orjson
 
 from serving.errors import InvalidInput
 from serving.signature import Arrays, Signature, TensorSpec
+
+ORJSON_DTYPES = tuple(map(np.dtype, (np.float32, np.float64, np.int32, np.int64, np.bool_)))
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,18 @@ class PredictBody:
 
     def write_outputs(self, outputs: Mapping[str, np.ndarray]) -> bytes:
         """The response, in the form of the request. Raises InvalidInput for outputs that have no rows."""
-        columns = {name: _to_json(name, value) for name, value in outputs.items()}
+        is_finite = all(value.dtype.kind != "f" or np.isfinite(value).all() for value in outputs.values())
+        columns = {name: _to_json(name, value, is_finite) for name, value in outputs.items()}
         if not self.is_row_form:
             content: Any = columns if len(columns) > 1 else next(iter(columns.values()))
-            return _dump({"outputs": content})
+            return _dump({"outputs": content}, is_finite)
         sizes = {name: value.shape[0] if value.ndim else None for name, value in outputs.items()}
         if None in sizes.values() or len(set(sizes.values())) > 1:
             raise InvalidInput(f"outputs have no common batch size, use the columnar format; they have {sizes}")
         if len(columns) == 1:
-            return _dump({"predictions": next(iter(columns.values()))})
+            return _dump({"predictions": next(iter(columns.values()))}, is_finite)
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        return _dump({"predictions": rows})
+        return _dump({"predictions": rows}, is_finite)
 
 
 def parse_body(body: bytes) -> PredictBody:
@@ -54,7 +58,7 @@ def parse_body(body: bytes) -> PredictBody:
     if not body:
         raise InvalidInput("JSON Parse error: The document is empty")
     try:
-        document = json.loads(body.decode("utf-8"))
+        document = _parse(body)
     except UnicodeDecodeError as error:
         raise InvalidInput(f"JSON Parse error: not UTF-8 at offset: {error.start}") from error
     except json.JSONDecodeError as error:
@@ -78,6 +82,13 @@ def parse_body(body: bytes) -> PredictBody:
         if not content:
             raise InvalidInput("No values in 'instances' array")
     return PredictBody(signature_name, forms == ["instances"], content)
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:  # it does not know NaN and Infinity, nor where the standard library sees the error
+        return json.loads(body.decode("utf-8"))
 
 
 def _from_rows(rows: list[Any], signature: Signature) -> Arrays:
@@ -179,16 +190,19 @@ def _scalar(value: Any, spec: TensorSpec) -> Any:
     )
 
 
-def _to_json(name: str, value: np.ndarray) -> Any:
-    """An array → nested lists; float32 with the digits that it has, and not those of its double."""
+def _to_json(name: str, value: np.ndarray, is_finite: bool) -> Any:
+    """An array → nested lists, or itself where orjson writes it; float32 with the digits that it has."""
     if value.dtype.kind == "O":
-        write = _bytes_to_json if name.endswith("_bytes") else _text_to_json
-        flat = np.empty(value.size, dtype=object)
-        flat[:] = [write(item) for item in value.ravel()]
-        return flat.reshape(value.shape).tolist()
+        return _mapped(_bytes_to_json if name.endswith("_bytes") else _text_to_json, value.tolist())
+    if is_finite and value.ndim and value.dtype in ORJSON_DTYPES:
+        return np.ascontiguousarray(value)
     if value.dtype.kind == "f" and value.dtype != np.float64:
         return value.astype("U").astype(np.float64).tolist()
     return value.tolist()
+
+
+def _mapped(write: Callable[[bytes], Any], value: Any) -> Any:
+    return [_mapped(write, item) for item in value] if isinstance(value, list) else write(value)
 
 
 def _bytes_to_json(value: bytes) -> dict[str, str]:
@@ -199,7 +213,10 @@ def _text_to_json(value: bytes) -> str:
     return value.decode("utf-8", errors="replace")
 
 
-def _dump(document: dict[str, Any]) -> bytes:
+def _dump(document: dict[str, Any], is_finite: bool) -> bytes:
+    """NaN and Infinity, which TensorFlow Serving writes as such, orjson would make null."""
+    if is_finite:
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     return json.dumps(document, ensure_ascii=False).encode()
 
 

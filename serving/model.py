@@ -13,6 +13,7 @@ import importlib
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,36 @@ from serving.signature import DEFAULT_SIGNATURE, Arrays, Signature, TensorSpec
 
 log = logging.getLogger(__name__)
 
-WARM_UP_NAME, RELEASE_NAME = "tf_serving_warmup_requests", "release.json"
+WARM_UP_NAME, RELEASE_NAME, CONTRACT_NAME = "tf_serving_warmup_requests", "release.json", "contract.json"
 
 # What TensorFlow says about Python frames, graph nodes and files is for the server's log, not for a caller.
 _NOISE = re.compile(r"^(Graph execution error|Detected at node|Stack trace|\s*File |<stack traces|\d+ root error)")
 _NODE = re.compile(r"\s*(\[\[\{\{node.*|\[Op:.*|name: .*)$")
 _PATH = re.compile(r"(?:[\w.+-]+:/)?(?:/[\w.@+-]+){2,}/?")
+
+
+class Users:
+    """How many use a model now; it is not unloaded before they are done."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def enter(self) -> None:
+        """One more."""
+        with self._lock:
+            self.count += 1
+
+    def leave(self) -> None:
+        """One less."""
+        with self._lock:
+            self.count -= 1
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
 
 class Model:
@@ -53,12 +78,15 @@ class Model:
         assets: Path | None = None,
     ) -> None:
         self.version = version
+        self.users = Users()
         self.signature_defs = dict(signature_defs)
         self.signatures = {name: _signature(name, signature_defs[name]) for name in functions}
         self._functions = dict(functions)
         self._owner = owner  # the functions hold their variables only weakly
         self._assets = assets
-        self.release = _release(assets)
+        self.release = _document(assets, RELEASE_NAME)
+        contract = _document(assets, CONTRACT_NAME) or {}
+        self.padded_inputs = frozenset(map(str, contract.get("padded_inputs", ())))  # where '' says nothing
 
     def signature(self, name: str = "") -> Signature:
         """The signature of that name, `serving_default` for ''.
@@ -83,6 +111,10 @@ class Model:
         signature = self.signature(signature_name)
         signature.check_inputs(inputs)
         signature.check_output_filter(output_filter)
+        return self.call(signature, inputs, output_filter)
+
+    def call(self, signature: Signature, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()) -> Arrays:
+        """As `predict`, of inputs and outputs that have been checked."""
         try:
             tensors = {
                 name: tf.constant(inputs[name], dtype=tf.as_dtype(spec.numpy_dtype))
@@ -149,9 +181,9 @@ def load_model(path: Path, version: int) -> Model:
         raise ModelBroken(f"version {version} cannot be loaded: {public_message(error)}") from error
 
 
-def _release(assets: Path | None) -> dict[str, Any] | None:
+def _document(assets: Path | None, name: str) -> dict[str, Any] | None:
     """What the model says of itself, if it does; read at once, for the folder may be withdrawn while it is served."""
-    path = assets / RELEASE_NAME if assets else None
+    path = assets / name if assets else None
     if path is None or not path.exists():
         return None
     document = json.loads(path.read_text())

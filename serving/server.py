@@ -1,6 +1,7 @@
 """The embedded model server: TensorFlow Serving's API, with the ScaNN ops that the stock one lacks.
 
     python -m serving.server --model-base-path .evergreen/movielens/serving/recommender
+    python -m serving.server --model-config-file model.config
 
 From Python, with free ports:
 
@@ -8,51 +9,76 @@ From Python, with free ports:
     server.wait_until_ready(60)
     ...
     server.stop()
+
+One thread runs the event loop of both protocols, `num_batch_threads` call the models, one for each model watches its
+versions.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
+import sys
 import threading
+import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from serving.errors import ServingError, StartFailed
+from serving.limits import BatchingConfig, Limits
+from serving.tls import Tls, tls_of
+
+log = logging.getLogger(__name__)
+
+SWITCH_SECONDS = 0.001  # of Python's threads: with its 5 ms, models that are done wait for the protocols (-30% q/s)
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import: only a server that starts pays for it
-    import grpc
-
-    from serving.rest_api import RestServer
-    from serving.watcher import Watcher
+    from serving.batching import Batcher
+    from serving.endpoints import Endpoints
+    from serving.model_config import ModelSettings
+    from serving.models import Models
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
-    """How to serve one model; a port of 0 takes a free one."""
+    """How to serve: one model by its base path, or those of a model.config file. A port of 0 takes a free one.
 
-    model_base_path: str | Path
+    model_config_poll_seconds: how often to look whether the file changed; 0: never.
+    """
+
+    model_base_path: str | Path | None = None
     model_name: str = "recommender"
+    model_config_file: str | Path | None = None
+    model_config_poll_seconds: float = 0.0
     host: str = "127.0.0.1"
     port: int = 8500
     rest_api_port: int = 8501
     poll_seconds: float = 1.0
-    grpc_workers: int = 16
-    max_message_bytes: int = 64 * 2**20
     grace_seconds: int = 5
+    limits: Limits = field(default_factory=Limits)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
+    tls: Tls | None = None
 
     def __post_init__(self) -> None:
         if self.poll_seconds <= 0:
             raise StartFailed(f"poll_seconds must be greater than 0, got {self.poll_seconds}")
-        if not self.model_name or any(mark in self.model_name for mark in "/:"):
-            raise StartFailed(f"a model name cannot be empty or contain '/' or ':', got {self.model_name!r}")
-        if Path(self.model_base_path).is_file():
-            raise StartFailed(f"{self.model_base_path} is a file; expected the folder that holds the numbered versions")
+        if (self.model_base_path is None) == (self.model_config_file is None):
+            raise StartFailed("name either a model_base_path or a model_config_file, and not both")
+        self.models()
+
+    def models(self) -> tuple[ModelSettings, ...]:
+        """The models to serve, read anew. Raises StartFailed."""
+        from serving.model_config import ModelSettings, read_model_config
+
+        if self.model_config_file is not None:
+            return read_model_config(Path(self.model_config_file))
+        return (ModelSettings(self.model_name, Path(self.model_base_path or "")),)
 
 
 @dataclass(frozen=True)
@@ -62,35 +88,35 @@ class RunningServer:
     config: ServerConfig
     port: int
     rest_api_port: int
-    watcher: Watcher
-    grpc_server: grpc.Server
-    rest_server: RestServer
+    models: Models
+    batcher: Batcher
+    _endpoints: Endpoints
 
     def wait_until_ready(self, timeout_seconds: float | None = None, version: int | None = None) -> int:
-        """Waits for a version, or that one, to be in service and returns it.
+        """Waits for a version of every model, or that one, to be in service; returns that of the first.
 
         Raises ServingError when none comes.
         """
-        served = self.watcher.wait_until_available(timeout_seconds, version)
-        if served is None:
-            said = "; ".join(status.error for status in self.watcher.statuses() if status.error)
-            wanted = "no version" if version is None else f"version {version} not"
-            raise ServingError(
-                f"{wanted} of {self.config.model_name} in service"
-                + (f": {said}" if said else f"; {self.config.model_base_path} is watched")
-            )
-        return served
+        served = [watcher.wait_until_available(timeout_seconds, version) for watcher in self.models.watchers]
+        for watcher, found in zip(self.models.watchers, served, strict=True):
+            if found is None:
+                said = "; ".join(status.error for status in watcher.statuses() if status.error)
+                wanted = "no version" if version is None else f"version {version} not"
+                raise ServingError(
+                    f"{wanted} of {watcher.settings.name} in service"
+                    + (f": {said}" if said else f"; {watcher.settings.base_path} is watched")
+                )
+        return served[0] or 0
 
     def stop(self) -> None:
         """Refuses new calls, answers those under way, ends."""
-        stopped = self.grpc_server.stop(self.config.grace_seconds)
-        self.rest_server.stop()
-        stopped.wait()
-        self.watcher.stop()
+        self._endpoints.stop()
+        self.models.stop()
+        self.batcher.close()
 
     def __str__(self) -> str:
-        host = self.config.host
-        return f"gRPC {host}:{self.port} · REST http://{host}:{self.rest_api_port}"
+        host, scheme = self.config.host, "https" if self.config.tls else "http"
+        return f"gRPC {host}:{self.port} · REST {scheme}://{host}:{self.rest_api_port}"
 
 
 def start(config: ServerConfig) -> RunningServer:
@@ -99,23 +125,26 @@ def start(config: ServerConfig) -> RunningServer:
     Raises:
         StartFailed: a port is in use.
     """
+    from serving.batching import Batcher
     from serving.data_plane import DataPlane
-    from serving.grpc_api import start_grpc
+    from serving.endpoints import Endpoints
+    from serving.metrics import Metrics
     from serving.model import load_model, register_scann_ops
-    from serving.rest_api import start_rest
-    from serving.watcher import Watcher
+    from serving.models import Models
 
     register_scann_ops()
-    watcher = Watcher(config.model_name, config.model_base_path, load_model, config.poll_seconds)
-    plane, limit = DataPlane(watcher), config.max_message_bytes
-    grpc_server, port = start_grpc(plane, config.host, config.port, config.grpc_workers, limit)
+    models = Models(config.models(), load_model, config.poll_seconds)
+    metrics = Metrics(models)
+    batcher = Batcher(config.batching, metrics.observe_batch)
     try:
-        rest_server = start_rest(plane, config.host, config.rest_api_port, limit, config.grace_seconds)
+        endpoints = Endpoints(DataPlane(models, batcher), metrics, config)
     except StartFailed:
-        grpc_server.stop(None)
+        batcher.close()
         raise
-    watcher.start()
-    return RunningServer(config, port, rest_server.port, watcher, grpc_server, rest_server)
+    models.start()
+    if config.model_config_file and config.model_config_poll_seconds:
+        threading.Thread(target=_follow, args=(config, models), name="model.config", daemon=True).start()
+    return RunningServer(config, endpoints.port, endpoints.rest_api_port, models, batcher, endpoints)
 
 
 def run_server(config: ServerConfig) -> None:
@@ -124,27 +153,81 @@ def run_server(config: ServerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())
     server = start(config)
-    name, is_announced = config.model_name, False
-    if server.watcher.wait_until_available(config.poll_seconds) is None and not server.watcher.statuses():
-        click.echo(f"waiting for the first version of {name} in {config.model_base_path} · {server}")
-    while not asked_to_stop.wait(0 if not is_announced else None):
-        served = server.watcher.wait_until_available(0.2)
-        if served is not None:
-            click.echo(f"serving {name} version {served} · {server}")
-            is_announced = True
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.freeze()  # a million objects of TensorFlow's modules: to look through them would stop all calls for .3 s
+    names = ", ".join(server.models.names)
+    asked_to_stop.wait(config.poll_seconds)
+    if not any(watcher.statuses() for watcher in server.models.watchers):
+        folders = ", ".join(str(watcher.settings.base_path) for watcher in server.models.watchers)
+        click.echo(f"waiting for the first version of {names} in {folders} · {server}")
+    while not asked_to_stop.wait(0.1):
+        if all(server.models.readiness().values()):
+            served = [f"{w.settings.name} version {w.wait_until_available(0)}" for w in server.models.watchers]
+            click.echo(f"serving {', '.join(served)} · {server}")
+            asked_to_stop.wait()
     server.stop()
-    click.echo(f"stopped serving {name}")
+    click.echo(f"stopped serving {names}")
+
+
+def _follow(config: ServerConfig, models: Models) -> None:
+    """Serves what the model.config file says whenever it changes."""
+    from serving.models import RELOAD_SECONDS
+
+    path = Path(config.model_config_file or "")
+    seen = path.stat().st_mtime_ns
+    while True:
+        time.sleep(config.model_config_poll_seconds)
+        try:
+            now = path.stat().st_mtime_ns
+            if now != seen:
+                seen = now
+                models.reload(config.models(), RELOAD_SECONDS)
+        except (OSError, ServingError) as error:
+            log.error("%s is not followed: %s", path, error)
 
 
 @click.command()
-@click.option("--model-base-path", required=True, type=click.Path(path_type=Path), help="Folder of the versions.")
+@click.option("--model-base-path", type=click.Path(path_type=Path), help="Folder of the versions of one model.")
 @click.option("--model-name", default="recommender", show_default=True)
+@click.option("--model-config-file", type=click.Path(path_type=Path), help="Several models: TF Serving's model.config.")
+@click.option("--model-config-file-poll-wait-seconds", default=0.0, show_default=True, help="0: read once.")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8500, show_default=True, help="gRPC; 0 takes a free one.")
 @click.option("--rest-api-port", default=8501, show_default=True, help="REST; 0 takes a free one.")
 @click.option("--poll-seconds", default=1.0, show_default=True, help="How often to look for versions.")
-def main(model_base_path: Path, model_name: str, host: str, port: int, rest_api_port: int, poll_seconds: float) -> None:
-    """Serves the newest version under a base path by TensorFlow Serving's gRPC and REST APIs."""
+@click.option("--max-batch-size", default=BatchingConfig.max_batch_size, show_default=True, help="Rows of one call.")
+@click.option("--batch-timeout-micros", default=BatchingConfig.batch_timeout_micros, show_default=True)
+@click.option("--max-waiting-rows", default=BatchingConfig.max_waiting_rows, show_default=True, help="More get a 429.")
+@click.option("--num-batch-threads", default=BatchingConfig.num_batch_threads, show_default=True)
+@click.option("--max-message-bytes", default=Limits.max_message_bytes, show_default=True)
+@click.option("--max-connections", default=Limits.max_connections, show_default=True)
+@click.option("--request-timeout-seconds", default=Limits.request_timeout_seconds, show_default=True)
+@click.option(
+    "--ssl-certificate", type=click.Path(path_type=Path), help="PEM; with --ssl-key, both ports are encrypted."
+)
+@click.option("--ssl-key", type=click.Path(path_type=Path))
+@click.option("--ssl-client-ca", type=click.Path(path_type=Path), help="Clients must show a certificate of this CA.")
+def main(
+    model_base_path: Path | None,
+    model_name: str,
+    model_config_file: Path | None,
+    model_config_file_poll_wait_seconds: float,
+    host: str,
+    port: int,
+    rest_api_port: int,
+    poll_seconds: float,
+    max_batch_size: int,
+    batch_timeout_micros: int,
+    max_waiting_rows: int,
+    num_batch_threads: int,
+    max_message_bytes: int,
+    max_connections: int,
+    request_timeout_seconds: float,
+    ssl_certificate: Path | None,
+    ssl_key: Path | None,
+    ssl_client_ca: Path | None,
+) -> None:
+    """Serves models by TensorFlow Serving's gRPC and REST APIs."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.simplefilter("ignore", FutureWarning)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
@@ -153,10 +236,24 @@ def main(model_base_path: Path, model_name: str, host: str, port: int, rest_api_
         config = ServerConfig(
             model_base_path=model_base_path,
             model_name=model_name,
+            model_config_file=model_config_file,
+            model_config_poll_seconds=model_config_file_poll_wait_seconds,
             host=host,
             port=port,
             rest_api_port=rest_api_port,
             poll_seconds=poll_seconds,
+            batching=BatchingConfig(
+                max_batch_size=max_batch_size,
+                batch_timeout_micros=batch_timeout_micros,
+                max_waiting_rows=max_waiting_rows,
+                num_batch_threads=num_batch_threads,
+            ),
+            limits=Limits(
+                max_message_bytes=max_message_bytes,
+                max_connections=max_connections,
+                request_timeout_seconds=request_timeout_seconds,
+            ),
+            tls=tls_of(ssl_certificate, ssl_key, ssl_client_ca),
         )
         run_server(config)
     except ServingError as error:

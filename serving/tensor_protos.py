@@ -28,12 +28,14 @@ _FIELDS = {
 }
 
 
-def to_proto(value: np.ndarray) -> TensorProto:
-    """Any shape → the same shape; text is written as UTF-8."""
+def to_proto(value: np.ndarray, proto: TensorProto | None = None) -> TensorProto:
+    """Any shape → the same shape, in `proto` where one is given; text is written as UTF-8."""
     dtype = tf.string if value.dtype.kind in "OSU" else tf.as_dtype(value.dtype)
+    proto = TensorProto() if proto is None else proto
     if dtype not in _FIELDS:
-        return tf.make_tensor_proto(value)
-    proto = TensorProto(dtype=dtype.as_datatype_enum)
+        proto.CopyFrom(tf.make_tensor_proto(value))
+        return proto
+    proto.dtype = dtype.as_datatype_enum
     for size in value.shape:
         proto.tensor_shape.dim.add(size=size)
     values = value.ravel().tolist()

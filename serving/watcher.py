@@ -1,10 +1,11 @@
-"""Keeps the newest good version of one model in service, without a restart and without a gap.
+"""Keeps the good versions of one model in service, without a restart and without a gap: by default the newest.
 
 Every poll looks at the base path: load → warm up → switch → drain the old version → unload it. Calls hold a
 *lease* on the version that they started with, so a switch never changes the model under a call. A version
 that cannot be loaded or warmed up ends with its error, and the last good one stays; it is tried again only
-when its files change. When the newest folder disappears (a rollback), the now newest is loaded. When all
-folders disappear, the last good version stays in service: a lost mount must not take production down.
+when its files change, or, where there was no memory for it, at every poll. When the newest folder disappears
+(a rollback), the now newest is loaded. When nothing that is wanted can be served, what is in service stays: a lost
+mount must not take production down.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.errors import ModelBroken, ModelNotFound
+from serving.errors import ModelBroken, ModelNotFound, NoRoom
+from serving.memory import available_bytes, check_room
 from serving.model import Model
+from serving.model_config import ModelSettings
 from serving.releases import complete_versions
 
 log = logging.getLogger(__name__)
 
 ENDED_VERSIONS_KEPT = 16
+DRAINING_POLL_SECONDS = 0.02
 
 Fingerprint = tuple[tuple[str, int, int], ...]
 
@@ -37,65 +42,78 @@ class VersionStatus:
     error: str = ""
 
 
-@dataclass
-class _Slot:
-    """A model in memory and the number of calls that use it now."""
-
-    model: Model
-    users: int = 0
-
-
 class Watcher:
     """The versions of one model: `start` it, then `lease` from it; `poll` is one look."""
 
     def __init__(
         self,
-        name: str,
-        base_path: str | Path,
+        settings: ModelSettings,
         load: Callable[[Path, int], Model],
         poll_seconds: float = 1.0,
+        room: Callable[[], int] = available_bytes,
     ) -> None:
-        self.name = name
-        self.base_path = Path(base_path)
+        """`room`: bytes of memory that are free."""
+        self.settings = settings
         self._load = load
         self._poll_seconds = poll_seconds
-        self._current: _Slot | None = None
-        self._draining: list[_Slot] = []
+        self._room = room
+        self._served: dict[int, Model] = {}
+        self._draining: list[Model] = []
         self._statuses: dict[int, VersionStatus] = {}
         self._failed: dict[int, Fingerprint] = {}
         self._changed = threading.Condition()
         self._stopping = threading.Event()
+        self._awake = threading.Event()
         self._thread: threading.Thread | None = None
         self._was_empty = False
 
     def start(self) -> None:
         """Polls in a thread until `stop`."""
-        self._thread = threading.Thread(target=self._run, name=f"watch {self.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"watch {self.settings.name}", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Ends the polling; what is loaded can still be leased."""
         self._stopping.set()
+        self._awake.set()
         if self._thread is not None:
             self._thread.join()
 
+    def configure(self, settings: ModelSettings) -> None:
+        """Other versions or labels of the same model; the next poll is now."""
+        self.settings = settings
+        self._awake.set()
+
+    def retire_all(self) -> None:
+        """After `stop`: takes every version out of service, and unloads it when its last call is done."""
+        self._retire(set(self._served))
+        while self._draining:
+            self._unload_drained()
+            time.sleep(DRAINING_POLL_SECONDS)
+
     @contextmanager
     def lease(self, version: int | None = None) -> Iterator[Model]:
-        """Holds the served version (or exactly `version`) in memory.
+        """Holds the newest served version (or exactly `version`) in memory.
 
         Raises ModelNotFound if it is not in service.
         """
         with self._changed:
-            slot = self._current
-            if slot is None or version not in (None, slot.model.version):
-                wanted = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
+            asked = self._newest() if version is None else version
+            model = None if asked is None else self._served.get(asked)
+            if model is None:
+                name = self.settings.name
+                wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
                 raise ModelNotFound(f"Servable not found for request: {wanted}")
-            slot.users += 1
+            model.users.enter()
         try:
-            yield slot.model
+            yield model
         finally:
-            with self._changed:
-                slot.users -= 1
+            model.users.leave()
+
+    @property
+    def is_available(self) -> bool:
+        """Whether any version is in service."""
+        return bool(self._served)
 
     def statuses(self) -> list[VersionStatus]:
         """The versions seen so far, newest first."""
@@ -109,8 +127,7 @@ class Watcher:
         """
 
         def served() -> int | None:
-            now = self._current.model.version if self._current else None
-            return now if version in (None, now) else None
+            return self._newest() if version is None else version if version in self._served else None
 
         def is_broken() -> bool:
             return version in self._failed
@@ -122,23 +139,25 @@ class Watcher:
     def poll(self) -> None:
         """One look at the base path; what it finds is in service when this returns."""
         self._unload_drained()
-        on_disk = complete_versions(self.base_path)
+        policy, on_disk = self.settings.policy, complete_versions(self.settings.base_path)
         self._failed = {version: seen for version, seen in self._failed.items() if version in on_disk}
         self._say_when_empty(not on_disk)
-        for version in sorted(on_disk, reverse=True):
-            if self._current and version == self._current.model.version:
-                return
-            if self._bring_up(version, on_disk[version]):
-                self._unload_drained()
-                return
+        good: set[int] = set()
+        for version in policy.candidates(on_disk):
+            if len(good) != policy.at_most and (version in self._served or self._bring_up(version, on_disk[version])):
+                good.add(version)
+        if good:
+            self._retire(set(self._served) - good)
+            self._unload_drained()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self.poll()
             except Exception:  # a file system that is away for a moment must not end the watch
-                log.exception("cannot look at %s; trying again", self.base_path)
-            self._stopping.wait(self._poll_seconds)
+                log.exception("cannot look at %s; trying again", self.settings.base_path)
+            self._awake.wait(self._poll_seconds)
+            self._awake.clear()
 
     def _bring_up(self, version: int, path: Path) -> bool:
         """Loads, warms up and switches to a version; False when it is broken, or was and has not changed."""
@@ -146,6 +165,7 @@ class Watcher:
             fingerprint = _fingerprint(path)
             if self._failed.get(version) == fingerprint:
                 return False
+            check_room(path, self._room())
             self._set_status(VersionStatus(version, "LOADING"))
             model = self._load(path, version)
             try:
@@ -154,42 +174,45 @@ class Watcher:
                 _close(model)
                 raise
         except (ModelBroken, OSError) as error:
-            said = str(error) if isinstance(error, ModelBroken) else f"version {version} cannot be read"
-            log.error("%s stays out of service: %s", self.name, said)
-            self._failed[version] = () if isinstance(error, OSError) else fingerprint
+            said = f"version {version} cannot be read" if isinstance(error, OSError) else str(error)
+            if self._statuses.get(version) != VersionStatus(version, "END", said):
+                log.error("%s version %s stays out of service: %s", self.settings.name, version, said)
+            self._failed[version] = () if isinstance(error, OSError | NoRoom) else fingerprint
             self._set_status(VersionStatus(version, "END", said))
             return False
         self._failed.pop(version, None)
-        self._switch_to(model)
+        with self._changed:
+            self._served[version] = model
+            self._statuses[version] = VersionStatus(version, "AVAILABLE")
+            self._changed.notify_all()
+        log.info("now serving %s version %s", self.settings.name, version)
         return True
 
-    def _switch_to(self, model: Model) -> None:
+    def _retire(self, versions: set[int]) -> None:
+        """Gives the versions no new calls; they are unloaded when those under way are done."""
         with self._changed:
-            old, self._current = self._current, _Slot(model)
-            self._statuses[model.version] = VersionStatus(model.version, "AVAILABLE")
-            if old:
-                self._draining.append(old)
-                self._statuses[old.model.version] = VersionStatus(old.model.version, "UNLOADING")
-            self._changed.notify_all()
-        was = f" (was {old.model.version})" if old else ""
-        log.info("now serving %s version %s%s", self.name, model.version, was)
+            for version in versions:
+                self._draining.append(self._served.pop(version))
+                self._statuses[version] = VersionStatus(version, "UNLOADING")
+
+    def _newest(self) -> int | None:
+        return max(self._served, default=None)
 
     def _unload_drained(self) -> None:
         """Lets go of old versions that no call uses any more."""
         with self._changed:
-            done = [slot for slot in self._draining if slot.users == 0]
-            self._draining = [slot for slot in self._draining if slot.users > 0]
-            for slot in done:
-                version = slot.model.version
-                if self._statuses[version].state == "UNLOADING":  # a rollback may have brought it back
-                    self._statuses[version] = VersionStatus(version, "END")
+            done = [model for model in self._draining if not model.users.count]
+            self._draining = [model for model in self._draining if model not in done]
+            for model in done:
+                if self._statuses[model.version].state == "UNLOADING":  # a rollback may have brought it back
+                    self._statuses[model.version] = VersionStatus(model.version, "END")
             ended = sorted(v for v, status in self._statuses.items() if status.state == "END")
             for version in ended[:-ENDED_VERSIONS_KEPT]:
                 del self._statuses[version]
         if done:
-            for slot in done:
-                _close(slot.model)
-            del done, slot
+            for model in done:
+                _close(model)
+            del done, model
             gc.collect()  # a loaded SavedModel is full of reference cycles; its memory is wanted back now
 
     def _set_status(self, status: VersionStatus) -> None:
@@ -199,8 +222,8 @@ class Watcher:
 
     def _say_when_empty(self, is_empty: bool) -> None:
         if is_empty and not self._was_empty:
-            stays = f"; version {self._current.model.version} stays in service" if self._current else ""
-            log.warning("no version of %s in %s%s", self.name, self.base_path, stays or ": waiting for the first")
+            stays = f"; version {self._newest()} stays in service" if self._served else ": waiting for the first"
+            log.warning("no version of %s in %s%s", self.settings.name, self.settings.base_path, stays)
         self._was_empty = is_empty
 
 

@@ -20,6 +20,7 @@ from trainer.saved import CONFIG
 
 LIBRARIES = ("tensorflow", "scann", "tensorflow-recommenders", "tensorflow-transform", "tfx")
 CANARIES = 3
+PADDED_INPUTS = ("history", "exclude", "allow")  # of `recommend`: '' says nothing there
 INDEX_CONFIG = TypeAdapter(IndexConfig)
 
 
@@ -33,6 +34,7 @@ def contract_of(servable: Servable, users: UserState) -> dict[str, Any]:
         "is_ordered_by_score": servable.rules.keeps_order,
         "embedding_dim": model.config.trainer.embedding_dim,
         "max_history": model.config.max_history,
+        "padded_inputs": list(PADDED_INPUTS),
         "context": [{"name": f.name, "type": f.type} for f in model.config.features.context],
         "canary": {
             "user_ids": [user_id.decode() for user_id in users.ids[:CANARIES].tolist()],

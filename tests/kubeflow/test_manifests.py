@@ -217,9 +217,14 @@ def test_a_pod_is_alive_while_it_loads_and_ready_when_it_answers(tmp_path: Path)
     """The probes against the server itself, before the first version, while it loads, and after."""
     from starlette.testclient import TestClient
 
+    from serving.batching import Batcher
     from serving.data_plane import DataPlane
+    from serving.limits import BatchingConfig, Limits
+    from serving.metrics import Metrics
+    from serving.model import Users
+    from serving.model_config import ModelSettings
+    from serving.models import Models
     from serving.rest_api import build_app
-    from serving.watcher import Watcher
 
     (container,) = servers(world("as written"))[0]["containers"]
     probes = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("liveness", "readiness")}
@@ -228,12 +233,15 @@ def test_a_pod_is_alive_while_it_loads_and_ready_when_it_answers(tmp_path: Path)
     class Loaded:
         signature_defs: dict[str, Any] = {}  # noqa: RUF012
         version = 7
+        users = Users()
 
         def warm_up(self) -> None:
             look()
 
-    watcher = Watcher("recommender", tmp_path, lambda path, version: Loaded())  # type: ignore[arg-type,return-value]
-    client = TestClient(build_app(DataPlane(watcher), 1024))
+    settings = ModelSettings("recommender", tmp_path)
+    models = Models([settings], lambda path, version: Loaded())  # type: ignore[arg-type,return-value]
+    plane = DataPlane(models, Batcher(BatchingConfig()))
+    client = TestClient(build_app(plane, Metrics(models), Limits()))
 
     def look() -> None:
         seen.append({name: client.get(path).status_code for name, path in probes.items()})
@@ -241,7 +249,7 @@ def test_a_pod_is_alive_while_it_loads_and_ready_when_it_answers(tmp_path: Path)
     look()
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "saved_model.pb").touch()
-    watcher.poll()
+    models.watchers[0].poll()
     look()
     assert seen == [
         {"liveness": 404, "readiness": 404},  # what the startup probe waits for

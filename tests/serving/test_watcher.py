@@ -13,6 +13,7 @@ import pytest
 
 from serving.errors import ModelBroken, ModelNotFound
 from serving.model import Model, load_model
+from serving.model_config import ModelSettings
 from serving.releases import publish, withdraw_files
 from serving.watcher import Watcher
 
@@ -40,7 +41,7 @@ def loads() -> Loads:
 @pytest.fixture
 def watcher(base_path: Path, loads: Loads) -> Watcher:
     """A watcher that looks only when it is told to."""
-    return Watcher("recommender", base_path, loads)
+    return Watcher(ModelSettings("recommender", base_path), loads)
 
 
 def states(watcher: Watcher) -> dict[int, str]:

@@ -1,0 +1,46 @@
+"""What a caller may ask of the server at most, and how calls are made together."""
+
+from dataclasses import dataclass
+
+from serving.errors import StartFailed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """max_message_bytes        of a request or an answer
+    max_connections           requests under way per protocol; more are refused
+    request_timeout_seconds   from the first byte of a request to the model's answer, unless its caller gives less
+    keep_alive_seconds        how long an idle REST connection stays open
+    """
+
+    max_message_bytes: int = 64 * 2**20
+    max_connections: int = 1_000
+    request_timeout_seconds: float = 30.0
+    keep_alive_seconds: int = 75
+
+    def __post_init__(self) -> None:
+        for name in ("max_message_bytes", "max_connections", "request_timeout_seconds", "keep_alive_seconds"):
+            if (got := getattr(self, name)) <= 0:
+                raise StartFailed(f"{name} must be greater than 0, got {got}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchingConfig:
+    """How calls are made together; rows count, and a request may bring many.
+
+    max_batch_size        rows of one call; a request of more goes alone
+    batch_timeout_micros  how long a free worker waits for a batch to fill up; 0: not at all
+    max_waiting_rows      of all calls together; what comes then is refused (RESOURCE_EXHAUSTED, 429)
+    num_batch_threads     calls of models that run at the same time
+    """
+
+    max_batch_size: int = 32
+    batch_timeout_micros: int = 0
+    max_waiting_rows: int = 1_024
+    num_batch_threads: int = 2
+
+    def __post_init__(self) -> None:
+        least = {"max_batch_size": 1, "batch_timeout_micros": 0, "max_waiting_rows": 1, "num_batch_threads": 1}
+        for name, bound in least.items():
+            if (got := getattr(self, name)) < bound:
+                raise StartFailed(f"{name} must be {bound} or more, got {got}")
