@@ -1,6 +1,7 @@
 """What a caller may ask of the server at most, and how calls are made together."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 from serving.errors import StartFailed
 
@@ -31,13 +32,13 @@ class BatchingConfig:
     max_batch_size        rows of one call; a request of more goes alone
     batch_timeout_micros  how long a free worker waits for a batch to fill up; 0: not at all
     max_waiting_rows      of all calls together; what comes then is refused (RESOURCE_EXHAUSTED, 429)
-    num_batch_threads     calls of models that run at the same time
+    num_batch_threads     calls of models that run at the same time; by default one core is left to the protocols
     """
 
     max_batch_size: int = 32
     batch_timeout_micros: int = 0
     max_waiting_rows: int = 1_024
-    num_batch_threads: int = 2
+    num_batch_threads: int = field(default_factory=lambda: max(1, len(os.sched_getaffinity(0)) - 1))
 
     def __post_init__(self) -> None:
         least = {"max_batch_size": 1, "batch_timeout_micros": 0, "max_waiting_rows": 1, "num_batch_threads": 1}

@@ -49,7 +49,9 @@ if TYPE_CHECKING:  # TensorFlow takes seconds to import: only a server that star
 class ServerConfig:
     """How to serve: one model by its base path, or those of a model.config file. A port of 0 takes a free one.
 
-    model_config_poll_seconds: how often to look whether the file changed; 0: never.
+    model_config_poll_seconds  how often to look whether the file changed; 0: never
+    intra_op_threads, …        threads within a call of a model: more help where a call is long (a large catalog, exact)
+                               and requests are few; set by run_server alone, for they hold for the process
     """
 
     model_base_path: str | Path | None = None
@@ -64,6 +66,8 @@ class ServerConfig:
     limits: Limits = field(default_factory=Limits)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     tls: Tls | None = None
+    intra_op_threads: int = 1
+    inter_op_threads: int = 1
 
     def __post_init__(self) -> None:
         if self.poll_seconds <= 0:
@@ -152,9 +156,8 @@ def run_server(config: ServerConfig) -> None:
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())
+    _own_the_process(config)
     server = start(config)
-    sys.setswitchinterval(SWITCH_SECONDS)
-    gc.freeze()  # a million objects of TensorFlow's modules: to look through them would stop all calls for .3 s
     names = ", ".join(server.models.names)
     asked_to_stop.wait(config.poll_seconds)
     if not any(watcher.statuses() for watcher in server.models.watchers):
@@ -167,6 +170,20 @@ def run_server(config: ServerConfig) -> None:
             asked_to_stop.wait()
     server.stop()
     click.echo(f"stopped serving {names}")
+
+
+def _own_the_process(config: ServerConfig) -> None:
+    """What holds for the whole process: threads of TensorFlow, turns of Python's threads, what is never garbage."""
+    import tensorflow as tf
+
+    import serving.endpoints  # noqa: F401  (with all that it imports)
+    from serving.model import register_scann_ops
+
+    tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
+    tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads)
+    register_scann_ops()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.freeze()  # a million objects of imported modules: to look through them would stop all calls for .3 s
 
 
 def _follow(config: ServerConfig, models: Models) -> None:
@@ -198,7 +215,9 @@ def _follow(config: ServerConfig, models: Models) -> None:
 @click.option("--max-batch-size", default=BatchingConfig.max_batch_size, show_default=True, help="Rows of one call.")
 @click.option("--batch-timeout-micros", default=BatchingConfig.batch_timeout_micros, show_default=True)
 @click.option("--max-waiting-rows", default=BatchingConfig.max_waiting_rows, show_default=True, help="More get a 429.")
-@click.option("--num-batch-threads", default=BatchingConfig.num_batch_threads, show_default=True)
+@click.option("--num-batch-threads", type=int, help="Calls of models at the same time.  [default: cores - 1]")
+@click.option("--tensorflow-intra-op-parallelism", default=1, show_default=True, help="Threads within an operation.")
+@click.option("--tensorflow-inter-op-parallelism", default=1, show_default=True, help="Operations at the same time.")
 @click.option("--max-message-bytes", default=Limits.max_message_bytes, show_default=True)
 @click.option("--max-connections", default=Limits.max_connections, show_default=True)
 @click.option("--request-timeout-seconds", default=Limits.request_timeout_seconds, show_default=True)
@@ -219,7 +238,9 @@ def main(
     max_batch_size: int,
     batch_timeout_micros: int,
     max_waiting_rows: int,
-    num_batch_threads: int,
+    num_batch_threads: int | None,
+    tensorflow_intra_op_parallelism: int,
+    tensorflow_inter_op_parallelism: int,
     max_message_bytes: int,
     max_connections: int,
     request_timeout_seconds: float,
@@ -246,7 +267,7 @@ def main(
                 max_batch_size=max_batch_size,
                 batch_timeout_micros=batch_timeout_micros,
                 max_waiting_rows=max_waiting_rows,
-                num_batch_threads=num_batch_threads,
+                **({"num_batch_threads": num_batch_threads} if num_batch_threads else {}),
             ),
             limits=Limits(
                 max_message_bytes=max_message_bytes,
@@ -254,6 +275,8 @@ def main(
                 request_timeout_seconds=request_timeout_seconds,
             ),
             tls=tls_of(ssl_certificate, ssl_key, ssl_client_ca),
+            intra_op_threads=tensorflow_intra_op_parallelism,
+            inter_op_threads=tensorflow_inter_op_parallelism,
         )
         run_server(config)
     except ServingError as error:
