@@ -8,8 +8,7 @@
 States of a version: `pushing` → `live` → `retired` (superseded) or `withdrawn` (rolled back); a rollback
 takes the newest retired version back to `live`. The database itself refuses a second live version (a partial
 unique index), and writers take turns, so that what a write was decided on is still true when it is written.
-Of spans it is a ledger: `pending` → `learned`, or `quarantined`, which a person may override to `pending`. A person
-may also find one bad that was learned: `condemned`; what follows from that is in serving/lineage.py.
+What became of spans is in serving/registry_spans.py.
 Only the registry's modules know SQL; they import no TensorFlow, so commands built on them answer at once.
 
 The store is a SQLite file, or on a cluster PostgreSQL: `postgresql+psycopg2://user:password@host:5432/database`.
@@ -20,34 +19,20 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from serving.errors import RegistryError
-from serving.registry_database import BUSY_TIMEOUT_SECONDS, connect, explain
-from serving.registry_records import AuditLine, SpanRecord, Version
-from serving.registry_tables import AUDIT, IDENTITY, SPANS, VERSIONS
-
-SPAN_STATES = ("condemned", "learned", "pending", "quarantined")
-MAY_BE_OVERRIDDEN = ("condemned", "quarantined")
+from serving.registry_records import AuditLine, Version
+from serving.registry_spans import SpanLedger
+from serving.registry_tables import AUDIT, IDENTITY, VERSIONS
 
 
-@dataclass
-class Registry:
-    """The store behind a SQLAlchemy URL; nothing is opened or created before the first use.
-
-    A write waits `busy_timeout_seconds` for its turn. Whatever the database says against a call is a RegistryError.
-    """
-
-    url: str = field(repr=False)  # it may hold a password
-    now: Callable[[], float] = time.time
-    busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS
-    _engine: sa.Engine | None = field(default=None, init=False, repr=False)
+class Registry(SpanLedger):
+    """What is live and what was, and the ledger of spans. Raises RegistryError where the database refuses."""
 
     @classmethod
     def at(cls, path: str | Path, now: Callable[[], float] = time.time) -> Registry:
@@ -172,65 +157,11 @@ class Registry:
             query = sa.select(VERSIONS).order_by(VERSIONS.c.version.desc())
             return [_version(row) for row in tx.execute(query)]
 
-    def record_span(self, span: int, state: str, verdict: dict[str, Any], run: str) -> None:
-        """Notes what became of a span: learned, pending or quarantined. Earlier records stay."""
-        if state not in SPAN_STATES:
-            raise RegistryError(f"unknown state of a span: {state!r}; known: {', '.join(SPAN_STATES)}")
-        with self._transaction(write=True) as tx:
-            self._record_span(tx, span, state, verdict, run)
-
-    def override_span(self, span: int, who: str, why: str) -> None:
-        """Accepts a quarantined or condemned span: it is pending again, and its verdict says who accepted it and why.
-
-        Raises RegistryError, naming its state, when the span is neither.
-        """
-        with self._transaction(write=True) as tx:
-            last = _last_record(tx, span)
-            if last is None or last.state not in MAY_BE_OVERRIDDEN:
-                state = f"it is {last.state}" if last else "no run has judged it yet"
-                raise RegistryError(
-                    f"span {span} needs no override: {state}; only a quarantined span can be accepted, or a condemned "
-                    "one (evergreen spans)"
-                )
-            verdict = {name: told for name, told in last.verdict.items() if name != "condemned"}
-            self._record_span(tx, span, "pending", {**verdict, "override": {"who": who, "why": why}}, last.run)
-
-    def condemn_span(self, span: int, who: str, why: str) -> None:
-        """Marks a span bad, as its files were when it was judged last; an earlier override of it ends.
-
-        Raises RegistryError when no run has judged it, or it is condemned already.
-        """
-        with self._transaction(write=True) as tx:
-            last = _last_record(tx, span)
-            if last is None:
-                raise RegistryError(f"span {span} cannot be condemned: no run has judged it yet (evergreen spans)")
-            if last.state == "condemned":
-                told = last.verdict["condemned"]
-                raise RegistryError(f"span {span} is condemned already, by {told['who']}: {told['why']}")
-            verdict = {name: told for name, told in last.verdict.items() if name != "override"}
-            self._record_span(tx, span, "condemned", {**verdict, "condemned": {"who": who, "why": why}}, last.run)
-
-    def spans(self) -> list[SpanRecord]:
-        """The last record of every span, oldest span first."""
-        return sorted({record.span: record for record in self.span_records()}.values(), key=lambda r: r.span)
-
-    def span_records(self) -> list[SpanRecord]:
-        """Every record ever made, in the order they were made."""
-        with self._transaction() as tx:
-            rows = tx.execute(sa.select(SPANS).order_by(SPANS.c.id))
-            return [SpanRecord(r.span, r.state, r.verdict, r.run, r.recorded_at) for r in rows]
-
     def audit(self) -> list[AuditLine]:
         """Every change of what is served, oldest first."""
         with self._transaction() as tx:
             rows = tx.execute(sa.select(AUDIT).order_by(AUDIT.c.id))
             return [AuditLine(r.who, r.at, r.why, r.action, r.from_version, r.to_version) for r in rows]
-
-    def close(self) -> None:
-        """Closes the connections; the next use opens them again."""
-        if self._engine is not None:
-            self._engine.dispose()
-            self._engine = None
 
     def _promote(
         self, tx: sa.Connection, pushed: Version, live: Version | None, who: str, why: str, action: str
@@ -240,23 +171,9 @@ class Registry:
         _set_state(tx, pushed.version, "live")
         self._audit(tx, who, why, action, _number(live), pushed.version)
 
-    def _record_span(self, tx: sa.Connection, span: int, state: str, verdict: dict[str, Any], run: str) -> None:
-        row = {"span": span, "state": state, "verdict": verdict, "run": run, "recorded_at": self.now()}
-        tx.execute(SPANS.insert().values(**row))
-
     def _audit(self, tx: sa.Connection, who: str, why: str, action: str, old: int | None, new: int | None) -> None:
         line = {"who": who, "at": self.now(), "why": why, "action": action}
         tx.execute(AUDIT.insert().values(**line, from_version=old, to_version=new))
-
-    @contextmanager
-    def _transaction(self, write: bool = False) -> Iterator[sa.Connection]:
-        try:
-            if self._engine is None:
-                self._engine = connect(self.url, self.busy_timeout_seconds)
-            with self._engine.execution_options(takes_write_lock=write).begin() as tx:
-                yield tx
-        except (sa.exc.SQLAlchemyError, OSError) as error:
-            raise explain(self.url, error) from error
 
 
 def _number(version: Version | None) -> int | None:
@@ -290,10 +207,6 @@ def _newest_retired(tx: sa.Connection) -> Version | None:
     retired = sa.select(VERSIONS).where(VERSIONS.c.state == "retired")
     row = tx.execute(retired.order_by(VERSIONS.c.version.desc()).limit(1)).one_or_none()
     return _version(row) if row else None
-
-
-def _last_record(tx: sa.Connection, span: int) -> Any:
-    return tx.execute(sa.select(SPANS).where(SPANS.c.span == span).order_by(SPANS.c.id.desc()).limit(1)).first()
 
 
 def _set_state(tx: sa.Connection, version: int, state: str) -> None:

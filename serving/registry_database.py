@@ -9,6 +9,10 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,6 +44,35 @@ UNREADABLE = (
     "? as %3F, # as %23 and % as %25"
 )
 _LOCK_TIMED_OUT = "55P03"
+
+
+@dataclass
+class Store:
+    """The database behind a SQLAlchemy URL; nothing is opened or created before the first use.
+
+    A write waits `busy_timeout_seconds` for its turn. Whatever the database says against a call is a RegistryError.
+    """
+
+    url: str = field(repr=False)  # it may hold a password
+    now: Callable[[], float] = time.time
+    busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS
+    _engine: sa.Engine | None = field(default=None, init=False, repr=False)
+
+    def close(self) -> None:
+        """Closes the connections; the next use opens them again."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    @contextmanager
+    def _transaction(self, write: bool = False) -> Iterator[sa.Connection]:
+        try:
+            if self._engine is None:
+                self._engine = connect(self.url, self.busy_timeout_seconds)
+            with self._engine.execution_options(takes_write_lock=write).begin() as tx:
+                yield tx
+        except (sa.exc.SQLAlchemyError, OSError) as error:
+            raise explain(self.url, error) from error
 
 
 def connect(url: str, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> sa.Engine:
