@@ -25,7 +25,7 @@ from pipeline.commands.release import release
 from pipeline.commands.spans import spans, trace
 from pipeline.commands.tune import tune
 from pipeline.console import table
-from pipeline.places import Places, withdrawn_beside
+from pipeline.places import Places
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -125,8 +125,8 @@ def rollback(why: str, serving_path: Path | None, registry_url: str | None, pipe
         raise EvergreenError("--registry-url and --serving-path go together: which version is live, and its files")
     serving = serving_path or places_of(pipeline).serving
     registry = registry_of(registry_url, pipeline)
-    gone, live = roll_back(registry, serving, withdrawn_beside(serving), who(), why)
-    click.echo(f"version {gone.version} is withdrawn; version {live.version} is live")
+    gone, live = roll_back(registry, serving, who(), why)
+    click.echo(f"version {gone.version} is quarantined; version {live.version} is live")
 
 
 @cli.command()

@@ -4,7 +4,7 @@
                   metadata.sqlite             ML Metadata: runs, executions, lineage
                   registry.sqlite             what is in production, what was before
                   serving/recommender/<n>/    what the model server watches
-                  serving/withdrawn/<n>/      versions that were rolled back
+                  serving/quarantined/<n>/    versions that were taken out as bad (serving/releases.py)
                   releases/<n>/               what the next run needs of a pushed version
                   reports/<run>/index.html
                   logs/
@@ -23,11 +23,6 @@ def project_root() -> Path:
     """The checkout, or the working folder where Evergreen is installed as a package."""
     checkout = Path(__file__).resolve().parent.parent
     return checkout if (checkout / "setup.py").exists() else Path.cwd()
-
-
-def withdrawn_beside(serving: Path) -> Path:
-    """Where a rollback takes versions out of `serving`: a folder of the same file system, so that a rename does."""
-    return serving.parent / "withdrawn"
 
 
 @dataclass(frozen=True)
@@ -79,10 +74,6 @@ class Places:
     @property
     def releases(self) -> Path:
         return self.root / "releases"
-
-    @property
-    def withdrawn(self) -> Path:
-        return withdrawn_beside(self.serving)
 
     @property
     def reports(self) -> Path:

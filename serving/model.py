@@ -182,7 +182,7 @@ def load_model(path: Path, version: int) -> Model:
 
 
 def _document(assets: Path | None, name: str) -> dict[str, Any] | None:
-    """What the model says of itself, if it does; read at once, for the folder may be withdrawn while it is served."""
+    """What the model says of itself, if it does; read at once, for the folder may be moved away while it is served."""
     path = assets / name if assets else None
     if path is None or not path.exists():
         return None

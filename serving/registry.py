@@ -5,10 +5,16 @@
     publish(source, base_path, version)                               # serving/releases.py
     registry.finish_push(version, who="pipeline", why="recall@10 +4%")  # live; the previous one is retired
 
-States of a version: `pushing` → `live` → `retired` (superseded) or `withdrawn` (rolled back); a rollback
-takes the newest retired version back to `live`. The database itself refuses a second live version (a partial
-unique index), and writers take turns, so that what a write was decided on is still true when it is written.
-What became of spans is in serving/registry_spans.py.
+States of a version; docs/registry.md has who changes them:
+
+    pushing      its files are being copied
+    live         in production
+    retired      superseded; a rollback takes the newest retired one back to live
+    quarantined  a person took it out as bad, when it was live (a rollback) or retired; never live again
+    removed      it was retired or quarantined, and its files were cleaned away; its row stays
+
+The database itself refuses a second live version (a partial unique index), and writers take turns, so that what a write
+was decided on is still true when it is written. What became of spans is in serving/registry_spans.py.
 Only the registry's modules know SQL; they import no TensorFlow, so commands built on them answer at once.
 
 The store is a SQLite file, or on a cluster PostgreSQL: `postgresql+psycopg2://user:password@host:5432/database`.
@@ -19,7 +25,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +76,10 @@ class Registry(SpanLedger):
             )
 
     def finish_push(self, version: int, who: str, why: str) -> None:
-        """Makes a pushed version live and retires the live one, in one transaction."""
+        """Makes a pushed version live and retires the live one, in one transaction.
+
+        Where it is a promoted copy of an older one, spans that the live one knew and it does not are pending again.
+        """
         with self._transaction(write=True) as tx:
             pushed = _require(tx, version)
             if pushed.state != "pushing":
@@ -81,7 +90,7 @@ class Registry(SpanLedger):
                     f"version {version} cannot go live: {live.version} is live, and servers take the highest "
                     "number; push again under a new version"
                 )
-            self._promote(tx, pushed, live, who, why, "push")
+            self._go_live(tx, pushed, live, who, why, "promote" if _is_promoted(pushed) else "push")
 
     def abandon_pushes(self, exists: Callable[[Version], bool]) -> list[Version]:
         """Clears up after a killed push: finishes it where `exists` finds complete files, else forgets it.
@@ -103,24 +112,27 @@ class Registry(SpanLedger):
                     self._audit(tx, "recovery", why, "retire", pushed.version, live.version)
                 else:
                     why = "a push was interrupted after its files were complete"
-                    self._promote(tx, pushed, live, "recovery", why, "finish")
+                    self._go_live(tx, pushed, live, "recovery", why, "finish")
             return left
 
-    def withdraw(self, version: int, who: str, why: str, uri: str | None = None) -> Version:
-        """Takes the live version out and the newest retired one back in, and returns that one.
+    def roll_back(self, version: int, who: str, why: str, uri: str, *, action: str = "rollback") -> Version:
+        """Quarantines the live version and takes the newest retired one back in, and returns that one.
+
+        Spans that only the quarantined one had learned are pending again, unless they are condemned.
 
         Args:
-            uri: where the withdrawn files are now, if they were moved.
+            uri: where the quarantined files are now.
+            action: for the audit.
 
         Raises:
             RegistryError: `version` is not live, or there is no retired version to go back to.
         """
         with self._transaction(write=True) as tx:
-            going = _require(tx, version)
-            if going.state != "live":
+            bad = _require(tx, version)
+            if bad.state != "live":
                 live = _live(tx)
                 raise RegistryError(
-                    f"version {version} is {going.state}; only the live version can be withdrawn"
+                    f"version {version} is {bad.state}; only the live version can be rolled back"
                     + (f", which is {live.version}" if live else ", and none is live")
                 )
             back = _newest_retired(tx)
@@ -129,12 +141,55 @@ class Registry(SpanLedger):
                     f"nothing to go back to: {version} is live and no retired version is left; "
                     "push another version, or stop the server"
                 )
-            tx.execute(
-                VERSIONS.update().where(VERSIONS.c.version == version).values(state="withdrawn", uri=uri or going.uri),
-            )
+            _set_state(tx, version, "quarantined", uri)
             _set_state(tx, back.version, "live")
-            self._audit(tx, who, why, "rollback", version, back.version)
+            reason = f"version {version}, which had learned it, was quarantined: {why}"
+            self._learn_again(tx, _spans(bad) - _spans(back), reason, run=uri)
+            self._audit(tx, who, why, action, version, back.version)
             return _require(tx, back.version)
+
+    def quarantine(self, version: int, who: str, why: str, uri: str | None = None) -> None:
+        """Marks a retired version bad, for good. What is live stays.
+
+        Args:
+            uri: where its files will be, if they are to be moved.
+
+        Raises:
+            RegistryError: it is not retired; the message says what it is.
+        """
+        with self._transaction(write=True) as tx:
+            bad = _require(tx, version)
+            if bad.state != "retired":
+                raise RegistryError(f"version {version} cannot be quarantined: {_in_words(tx, bad)}")
+            _set_state(tx, version, "quarantined", uri)
+            self._audit(tx, who, why, "quarantine", version, None)
+
+    def promotable(self, version: int) -> Version:
+        """A version that may be brought back: a retired one. Raises RegistryError for any other, naming the retired."""
+        with self._transaction() as tx:
+            found = _require(tx, version)
+            if found.state != "retired":
+                query = sa.select(VERSIONS.c.version).where(VERSIONS.c.state == "retired")
+                retired = tx.scalars(query.order_by(VERSIONS.c.version.desc()).limit(5))
+                raise RegistryError(
+                    f"version {version} cannot be promoted: {_in_words(tx, found)}; "
+                    f"retired, and so to be had: {', '.join(map(str, retired)) or 'none'}"
+                )
+            return found
+
+    def remove(self, versions: Iterable[int], who: str, why: str) -> None:
+        """Gives up versions whose files are about to be removed; nothing chooses one of them any more.
+
+        Raises:
+            RegistryError: one is neither retired nor quarantined; none is given up then.
+        """
+        with self._transaction(write=True) as tx:
+            for version in versions:
+                found = _require(tx, version)
+                if found.state not in ("retired", "quarantined"):
+                    raise RegistryError(f"the files of version {version} cannot be removed: {_in_words(tx, found)}")
+                _set_state(tx, version, "removed")
+                self._audit(tx, who, why, "remove", version, None)
 
     def live(self) -> Version | None:
         """What is in production, or None before the first push."""
@@ -163,12 +218,15 @@ class Registry(SpanLedger):
             rows = tx.execute(sa.select(AUDIT).order_by(AUDIT.c.id))
             return [AuditLine(r.who, r.at, r.why, r.action, r.from_version, r.to_version) for r in rows]
 
-    def _promote(
+    def _go_live(
         self, tx: sa.Connection, pushed: Version, live: Version | None, who: str, why: str, action: str
     ) -> None:
         if live:
             _set_state(tx, live.version, "retired")  # first: the index allows one live version
         _set_state(tx, pushed.version, "live")
+        if live and _is_promoted(pushed):
+            reason = f"version {live.version}, which had learned it, gave way to an older one: {why}"
+            self._learn_again(tx, _spans(live) - _spans(pushed), reason, run=pushed.uri)
         self._audit(tx, who, why, action, _number(live), pushed.version)
 
     def _audit(self, tx: sa.Connection, who: str, why: str, action: str, old: int | None, new: int | None) -> None:
@@ -178,6 +236,14 @@ class Registry(SpanLedger):
 
 def _number(version: Version | None) -> int | None:
     return version.version if version else None
+
+
+def _spans(version: Version) -> set[int]:
+    return set(version.manifest.get("spans", ()))
+
+
+def _is_promoted(version: Version) -> bool:
+    return "promoted_from" in version.manifest
 
 
 def _version(row: Any) -> Version:
@@ -209,5 +275,19 @@ def _newest_retired(tx: sa.Connection) -> Version | None:
     return _version(row) if row else None
 
 
-def _set_state(tx: sa.Connection, version: int, state: str) -> None:
-    tx.execute(VERSIONS.update().where(VERSIONS.c.version == version).values(state=state))
+def _in_words(tx: sa.Connection, version: Version) -> str:
+    """What a version is that something cannot be done with."""
+    if version.state != "quarantined":
+        return {
+            "live": "it is live",
+            "pushing": "its push is not done; the next one clears up after one that was killed",
+            "removed": "its files were removed, and nothing goes back to it",
+        }.get(version.state, f"it is {version.state}")
+    gone = (AUDIT.c.from_version == version.version) & AUDIT.c.action.in_(("rollback", "quarantine"))
+    line = tx.execute(sa.select(AUDIT).where(gone).order_by(AUDIT.c.id.desc()).limit(1)).first()
+    return "it is quarantined already" + (f", by {line.who}: {line.why}" if line else "")
+
+
+def _set_state(tx: sa.Connection, version: int, state: str, uri: str | None = None) -> None:
+    values = {"state": state} if uri is None else {"state": state, "uri": uri}
+    tx.execute(VERSIONS.update().where(VERSIONS.c.version == version).values(**values))

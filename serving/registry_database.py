@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from serving.errors import RegistryError
-from serving.registry_tables import METADATA
+from serving.registry_tables import KNOWN_STATE, METADATA, STATES, VERSIONS
 
 BUSY_TIMEOUT_SECONDS = 30.0
 DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg2")
@@ -79,14 +79,14 @@ def connect(url: str, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> sa.
     """Opens a database and creates missing tables and indexes; a SQLite file gets its folder, WAL and patience.
 
     Raises:
-        RegistryError: the URL is no registry's, or another release made the tables and they lack a column.
+        RegistryError: the URL is no registry's, or another release made the tables, and they lack a column or a state.
     """
     target = _parse(url)
     engine = _sqlite(target, busy_timeout_seconds) if _is_sqlite(target) else _postgresql(target, busy_timeout_seconds)
     # Under the write lock: two processes that find an empty database must not both create the tables.
     with engine.execution_options(takes_write_lock=True).begin() as tx:
         METADATA.create_all(tx)
-        _check_columns(tx, target)
+        _check_tables(tx, target)
         for table in METADATA.sorted_tables:  # create_all leaves out the indexes of a table that is there
             for index in table.indexes:
                 index.create(tx, checkfirst=True)
@@ -183,15 +183,23 @@ def _takes_write_lock(connection: sa.Connection) -> bool:
     return bool(connection.get_execution_options().get("takes_write_lock", False))
 
 
-def _check_columns(tx: sa.Connection, target: sa.URL) -> None:
-    found = sa.inspect(tx).get_multi_columns()
+def _check_tables(tx: sa.Connection, target: sa.URL) -> None:
+    inspector = sa.inspect(tx)
+    found = inspector.get_multi_columns()
     for table in METADATA.sorted_tables:
         lacking = set(table.c.keys()) - {column["name"] for column in found[None, table.name]}
         if lacking:
-            raise RegistryError(
-                f"the registry {_name(target)} was made by another release: its table {table.name} has no column "
-                f"{', '.join(sorted(lacking))}; use that release, or name an empty database"
-            )
+            raise _of_another_release(target, f"its table {table.name} has no column {', '.join(sorted(lacking))}")
+    for check in inspector.get_check_constraints(VERSIONS.name):
+        unknown = [state for state in STATES if f"'{state}'" not in check["sqltext"]]
+        if check["name"] == KNOWN_STATE and unknown:
+            raise _of_another_release(target, f"it knows no version that is {' or '.join(unknown)}")
+
+
+def _of_another_release(target: sa.URL, how: str) -> RegistryError:
+    return RegistryError(
+        f"the registry {_name(target)} was made by another release: {how}; use that release, or name an empty database"
+    )
 
 
 def _finite(value: Any) -> Any:

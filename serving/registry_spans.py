@@ -6,6 +6,7 @@ was learned: `condemned`; what follows from that is in serving/lineage.py. Recor
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -69,6 +70,14 @@ class SpanLedger(Store):
         with self._transaction() as tx:
             rows = tx.execute(sa.select(SPANS).order_by(SPANS.c.id))
             return [SpanRecord(r.span, r.state, r.verdict, r.run, r.recorded_at) for r in rows]
+
+    def _learn_again(self, tx: sa.Connection, spans: Iterable[int], reason: str, run: str) -> None:
+        """Makes spans pending that what is live does not know any more; one that is condemned stays so."""
+        for span in sorted(spans):
+            last = _last_record(tx, span)
+            if last is None or last.state != "condemned":
+                told = {name: last.verdict[name] for name in ("label", "fingerprint") if last and name in last.verdict}
+                self._record_span(tx, span, "pending", {"reasons": [reason]} | told, run)
 
     def _record_span(self, tx: sa.Connection, span: int, state: str, verdict: dict[str, Any], run: str) -> None:
         row = {"span": span, "state": state, "verdict": verdict, "run": run, "recorded_at": self.now()}

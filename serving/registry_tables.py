@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
+STATES = ("pushing", "live", "retired", "quarantined", "removed")  # of a version
+KNOWN_STATE = "known_state"
 
 VERSIONS = sa.Table(
     "versions",
@@ -16,7 +18,7 @@ VERSIONS = sa.Table(
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("verdict", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
-    sa.CheckConstraint("state IN ('pushing', 'live', 'retired', 'withdrawn')", name="known_state"),
+    sa.CheckConstraint(f"state IN {STATES}", name=KNOWN_STATE),
 )
 
 # One live version is a law of the store, not only of the code that writes it.

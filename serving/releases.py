@@ -4,7 +4,8 @@ What there is:
 
     <base>/<version>/saved_model.pb   what TensorFlow Serving and our server watch; the highest is served
     <base>/.<version>.tmp/            a push under way, or what a killed push left; no server looks at it
-    <base>/.withdrawn.<version>       an empty mark: this number was rolled back, never use it again
+    <base>/.quarantined.<version>     an empty mark: this number was taken out, never use it again
+    <base>/../quarantined/<version>/  versions that were taken out as bad: of the same file system, so a rename does
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from serving.errors import RegistryError, ReleaseError
 from serving.registry import Registry, Version
 
-_NUMBERED = re.compile(r"(?:|\.withdrawn\.)(\d+)|\.(\d+)\.tmp", re.ASCII)
+_NUMBERED = re.compile(r"(?:|\.quarantined\.)(\d+)|\.(\d+)\.tmp", re.ASCII)
 _TEMPORARY = re.compile(r"\.\d+\.tmp", re.ASCII)
 
 
@@ -77,57 +78,99 @@ def publish(
     return target
 
 
-def withdraw_files(base_path: str | Path, version: int, withdrawn_path: str | Path) -> Path:
+def quarantined_path(base_path: str | Path) -> Path:
+    """Where versions go that are taken out of the base path as bad."""
+    return Path(base_path).parent / "quarantined"
+
+
+def quarantine_files(base_path: str | Path, version: int) -> Path:
     """Moves a version out of the base path in one step, unless that is done, and returns its new folder.
 
-    `withdrawn_path` must be on the file system of the base path. Raises ReleaseError when the move fails.
+    Raises ReleaseError when the move fails.
     """
-    base, withdrawn = Path(base_path), Path(withdrawn_path)
-    source, target = base / str(version), withdrawn / str(version)
+    base, target = Path(base_path), quarantined_path(base_path) / str(version)
+    source = base / str(version)
     if target.is_dir() and not source.exists():
         return target
     if not source.is_dir():
-        raise ReleaseError(f"version {version} cannot be withdrawn: it is not in {base}")
+        raise ReleaseError(f"version {version} cannot be quarantined: it is not in {base}")
     try:
-        withdrawn.mkdir(parents=True, exist_ok=True)
-        (base / f".withdrawn.{version}").touch()  # before the move: the number must never look free
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (base / f".quarantined.{version}").touch()  # before the move: the number must never look free
         os.rename(source, target)
     except OSError as error:
-        raise ReleaseError(f"version {version} could not be moved to {withdrawn}: {error}") from error
+        raise ReleaseError(f"version {version} could not be moved to {target.parent}: {error}") from error
     return target
 
 
-def rollback(
-    registry: Registry, base_path: str | Path, withdrawn_path: str | Path, who: str, why: str
-) -> tuple[Version, Version]:
-    """Goes back to the newest retired version: (the withdrawn version, the live one).
+def rollback(registry: Registry, base_path: str | Path, who: str, why: str) -> tuple[Version, Version]:
+    """Quarantines what is live and goes back to the newest retired version: (the quarantined version, the live one).
 
-    Spans that only the withdrawn version had learned are pending again, unless they are condemned: the next run learns
-    them anew.
+    Spans that only the quarantined version had learned are pending again, unless they are condemned: the next run
+    learns them anew.
 
     Files first, registry second. Killed in between, the bad version is out of service already and the
     registry still calls it live; the same command run again finds the files moved, and only completes the
-    registry. The other order would leave the bad version in service, and a second run would withdraw the
+    registry. The other order would leave the bad version in service, and a second run would quarantine the
     good one.
 
     Raises:
         RegistryError, ReleaseError: nothing to go back to, or its files are gone; nothing is changed then.
     """
     with one_push_at_a_time(base_path):
-        return _rollback(registry, base_path, withdrawn_path, who, why)
+        finish_interrupted(registry, base_path, who)
+        bad = registry.live()
+        if bad is None:
+            raise RegistryError("nothing to roll back: no version is live; push one first")
+        return _roll_back(registry, base_path, bad, who, why, "rollback")
 
 
-def _rollback(
-    registry: Registry, base_path: str | Path, withdrawn_path: str | Path, who: str, why: str
+def quarantine(
+    registry: Registry, base_path: str | Path, version: int, who: str, why: str
+) -> tuple[Version, Version | None]:
+    """Takes a version out for good, as bad: (the quarantined version, what is live now).
+
+    The live one: as a rollback does. A retired one: registry first, files second. Killed in between, nothing goes back
+    to it already, no server takes it below a higher number, and the next call moves its files.
+
+    Raises:
+        RegistryError, ReleaseError: it is neither live nor retired, or is live and there is nothing to go back to.
+    """
+    with one_push_at_a_time(base_path):
+        finish_interrupted(registry, base_path, who)
+        live = registry.live()
+        if live and live.version == version:
+            return _roll_back(registry, base_path, live, who, why, "quarantine")
+        is_in_place = version in complete_versions(base_path)
+        registry.quarantine(version, who, why, str(quarantined_path(base_path) / str(version)) if is_in_place else None)
+        finish_interrupted(registry, base_path, who)
+        return registry.get(version), live
+
+
+def finish_interrupted(registry: Registry, base_path: str | Path, who: str) -> None:
+    """Finishes what was killed after it was decided; call it while one_push_at_a_time.
+
+    A push killed after its files were in place is being served: it is what a rollback is about. A version that is
+    quarantined, and whose files are still in place, is moved.
+    """
+    in_place = complete_versions(base_path)
+    live = registry.live()
+    for version in reversed(registry.versions()):
+        is_newer = live is None or version.version > live.version
+        if version.state == "pushing" and is_newer and version.version in in_place:
+            registry.finish_push(version.version, who, "its files were in place; finished by the command after it")
+        if version.state == "quarantined" and version.version in in_place:
+            quarantine_files(base_path, version.version)
+
+
+def _roll_back(
+    registry: Registry, base_path: str | Path, bad: Version, who: str, why: str, action: str
 ) -> tuple[Version, Version]:
-    _finish_interrupted_pushes(registry, base_path, who)
-    bad, good = registry.live(), registry.newest_retired()
-    if bad is None:
-        raise RegistryError("nothing to roll back: no version is live; push one first")
+    good = registry.newest_retired()
     if good is None:
         raise RegistryError(
-            f"nothing to go back to: {bad.version} is the only version that was ever live and not withdrawn; "
-            "push another version, or stop the server"
+            f"nothing to go back to: {bad.version} is the only version that was ever live and is not quarantined or "
+            "removed; push another version, or stop the server"
         )
     served = [number for number in complete_versions(base_path) if number != bad.version]
     if good.version not in served:
@@ -137,23 +180,9 @@ def _rollback(
             f"cannot go back to version {good.version}: {base_path} holds {max(served)}, a higher number "
             "that the registry does not know as live, and servers would take it; move it away first"
         )
-    moved = withdraw_files(base_path, bad.version, withdrawn_path)
-    live = registry.withdraw(bad.version, who, why, uri=str(moved))
-    condemned = {record.span for record in registry.spans() if record.state == "condemned"}
-    for span in sorted(set(bad.manifest.get("spans", ())) - set(live.manifest.get("spans", ())) - condemned):
-        reason = f"version {bad.version}, which had learned it, was rolled back: {why}"
-        registry.record_span(span, "pending", {"reasons": [reason]}, run=str(moved))
+    moved = quarantine_files(base_path, bad.version)
+    live = registry.roll_back(bad.version, who, why, str(moved), action=action)
     return registry.get(bad.version), live
-
-
-def _finish_interrupted_pushes(registry: Registry, base_path: str | Path, who: str) -> None:
-    """A push killed after its files were in place is being served: it is what a rollback is about."""
-    in_place = complete_versions(base_path)
-    live = registry.live()
-    for pushed in reversed(registry.versions()):
-        is_newer = live is None or pushed.version > live.version
-        if pushed.state == "pushing" and is_newer and pushed.version in in_place:
-            registry.finish_push(pushed.version, who, "its files were in place; finished before a rollback")
 
 
 @contextmanager

@@ -99,12 +99,12 @@ def test_spans_shows_what_became_of_each_and_why(home: Path) -> None:
 
 def test_rollback_goes_back_once_and_says_why_it_cannot_twice(home: Path) -> None:
     done = evergreen(home, "rollback", "--why", "bad titles")
-    assert done.stdout == "version 200 is withdrawn; version 100 is live\n", done.stderr
+    assert done.stdout == "version 200 is quarantined; version 100 is live\n", done.stderr
     registry = Registry.at(home / "tiny" / "registry.sqlite")
-    assert [(v.version, v.state) for v in registry.versions()] == [(200, "withdrawn"), (100, "live")]
+    assert [(v.version, v.state) for v in registry.versions()] == [(200, "quarantined"), (100, "live")]
     assert registry.audit()[-1].why == "bad titles"
     assert not (home / "tiny" / "serving" / "recommender" / "200").exists()
-    assert (home / "tiny" / "serving" / "withdrawn" / "200" / "saved_model.pb").is_file()
+    assert (home / "tiny" / "serving" / "quarantined" / "200" / "saved_model.pb").is_file()
     assert "nothing to go back to: 100" in refused(evergreen(home, "rollback"))
     assert registry.live().version == 100
 
@@ -120,8 +120,8 @@ def test_on_a_cluster_the_registry_is_named_by_its_url(home: Path) -> None:
     ]
     assert "go together" in refused(evergreen(elsewhere, "rollback", url))
     done = evergreen(elsewhere, "rollback", url, "--serving-path", str(home / "tiny/serving/recommender"))
-    assert done.stdout == "version 200 is withdrawn; version 100 is live\n", done.stderr
-    assert (home / "tiny/serving/withdrawn/200/saved_model.pb").is_file()
+    assert done.stdout == "version 200 is quarantined; version 100 is live\n", done.stderr
+    assert (home / "tiny/serving/quarantined/200/saved_model.pb").is_file()
     assert [row[:2] for row in cells(evergreen(elsewhere, "spans", url).stdout)][1] == ["2", "pending"]
 
 

@@ -75,7 +75,7 @@ def test_before_the_first_push_there_is_nothing_to_start_from() -> None:
 
 def test_what_was_rolled_back_or_is_newer_than_the_live_version_is_no_start() -> None:
     live = version(19, "live", {1: "a", 2: "b"}, parent=7)
-    rolled_back = version(10, "withdrawn", {1: "a"}, parent=7)
+    rolled_back = version(10, "quarantined", {1: "a"}, parent=7)
     newer = version(20, "retired", {3: "c"})
     found = [bad(2, "b")]
     assert start_of([live, rolled_back, newer, SEVEN], found) == SEVEN

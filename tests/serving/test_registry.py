@@ -70,29 +70,126 @@ def test_what_is_no_number_is_kept_as_null(registry: Registry) -> None:
     assert registry.spans()[0].verdict == {"figure": None, "sentence": "a\x00b \ud800 größer"}
 
 
-def test_withdraw_goes_back_to_the_newest_retired_that_was_not_withdrawn(registry: Registry) -> None:
+def test_a_rollback_goes_back_to_the_newest_retired_that_is_not_quarantined(registry: Registry) -> None:
     for version in (10, 11, 12):
         push(registry, version)
-    assert registry.withdraw(12, "bob", "clicks fell").version == 11
+    assert registry.roll_back(12, "bob", "clicks fell", "/q/12").version == 11
     push(registry, 13)
-    assert registry.withdraw(13, "bob", "clicks fell again").version == 11  # not 12, which was withdrawn
-    assert states(registry) == {13: "withdrawn", 12: "withdrawn", 11: "live", 10: "retired"}
+    assert registry.roll_back(13, "bob", "clicks fell again", "/q/13").version == 11  # not 12, which is quarantined
+    assert states(registry) == {13: "quarantined", 12: "quarantined", 11: "live", 10: "retired"}
     assert registry.live().version == 11
 
 
-def test_withdraw_refuses_when_there_is_nothing_to_go_back_to(registry: Registry) -> None:
+def test_a_rollback_refuses_when_there_is_nothing_to_go_back_to(registry: Registry) -> None:
     push(registry, 10)
     with pytest.raises(RegistryError, match="nothing to go back to: 10 is live"):
-        registry.withdraw(10, "bob", "clicks fell")
+        registry.roll_back(10, "bob", "clicks fell", "/q/10")
     assert states(registry) == {10: "live"}  # and nothing has changed
     assert len(registry.audit()) == 1
 
 
-def test_only_the_live_version_can_be_withdrawn(registry: Registry) -> None:
+def test_only_the_live_version_can_be_rolled_back(registry: Registry) -> None:
     push(registry, 10)
     push(registry, 11)
     with pytest.raises(RegistryError, match=r"version 10 is retired; only the live .* which is 11"):
-        registry.withdraw(10, "bob", "typo")
+        registry.roll_back(10, "bob", "typo", "/q/10")
+
+
+def test_a_quarantined_version_is_never_live_again(registry: Registry) -> None:
+    for version in (10, 11, 12):
+        push(registry, version)
+    registry.quarantine(11, "ann", "it learned a crawler", "/q/11")
+    assert states(registry) == {12: "live", 11: "quarantined", 10: "retired"}  # what is live stays
+    assert registry.get(11).uri == "/q/11"
+    assert registry.newest_retired().version == 10
+    assert registry.roll_back(12, "bob", "clicks fell", "/q/12").version == 10
+    line = registry.audit()[-2]
+    told = (line.action, line.from_version, line.to_version, line.who, line.why)
+    assert told == ("quarantine", 11, None, "ann", "it learned a crawler")
+
+
+def test_only_a_retired_version_is_quarantined_alone(registry: Registry) -> None:
+    for version in (10, 11, 12):
+        push(registry, version)
+    registry.begin_push(13, "/models/13", {}, {}, {})
+    registry.quarantine(11, "ann", "a crawler")
+    assert registry.get(11).uri == "/models/11"  # nothing was moved
+    registry.remove([10], "pipeline", "old")
+    for version, said in (
+        (9, "version 9 is not in the registry"),
+        (10, "version 10 cannot be quarantined: its files were removed"),
+        (11, "version 11 cannot be quarantined: it is quarantined already, by ann: a crawler"),
+        (12, "version 12 cannot be quarantined: it is live"),
+        (13, "version 13 cannot be quarantined: its push is not done"),
+    ):
+        with pytest.raises(RegistryError, match=said):
+            registry.quarantine(version, "bob", "x")
+    assert len(registry.audit()) == 5  # three pushes, one quarantine, one removal
+
+
+def test_what_was_quarantined_by_a_rollback_is_told_with_its_reason(registry: Registry) -> None:
+    push(registry, 10)
+    push(registry, 11)
+    registry.roll_back(11, "bob", "clicks fell", "/q/11")
+    with pytest.raises(RegistryError, match="quarantined already, by bob: clicks fell"):
+        registry.quarantine(11, "ann", "x")
+
+
+def test_a_removed_version_keeps_its_row_and_is_never_chosen(registry: Registry) -> None:
+    for version in (10, 11, 12):
+        push(registry, version)
+    registry.quarantine(10, "ann", "a crawler")
+    registry.remove([11, 10], "pipeline", "of retired versions, 1 is kept")
+    assert states(registry) == {12: "live", 11: "removed", 10: "removed"}
+    assert registry.get(11).manifest == {"items": 11}
+    assert registry.newest_retired() is None
+    told = [(a.action, a.from_version, a.to_version, a.why) for a in registry.audit()[-2:]]
+    assert told == [("remove", number, None, "of retired versions, 1 is kept") for number in (11, 10)]
+
+
+def test_what_is_in_use_is_not_removed_and_then_nothing_else_is(registry: Registry) -> None:
+    push(registry, 10)
+    push(registry, 11)
+    registry.begin_push(12, "/models/12", {}, {}, {})
+    for version, said in ((11, "11 cannot be removed: it is live"), (12, "12 cannot be removed: its push is not done")):
+        with pytest.raises(RegistryError, match=said):
+            registry.remove([10, version], "ann", "old")
+    assert states(registry) == {12: "pushing", 11: "live", 10: "retired"}
+    assert len(registry.audit()) == 2
+
+
+def test_only_a_retired_version_may_be_promoted_and_the_others_are_told_what_may(registry: Registry) -> None:
+    for version in (8, 9, 10, 11, 12):
+        push(registry, version)
+    registry.begin_push(13, "/models/13", {}, {}, {})
+    registry.quarantine(11, "ann", "a crawler")
+    registry.remove([8], "pipeline", "old")
+    assert registry.promotable(10) == registry.get(10)
+    for version, said in (
+        (8, "its files were removed"),
+        (11, "by ann: a crawler"),
+        (12, "it is live"),
+        (13, "its push"),
+    ):
+        with pytest.raises(RegistryError, match=f"version {version} cannot be promoted: .*{said}.*to be had: 10, 9$"):
+            registry.promotable(version)
+
+
+def test_spans_that_a_promoted_version_does_not_know_are_pending_again(registry: Registry) -> None:
+    for version, spans in ((10, [1]), (11, [1, 2, 3])):
+        registry.begin_push(version, "", {"spans": spans}, {}, {})
+        registry.finish_push(version, "pipeline", "better")
+    for span in (1, 2, 3):
+        registry.record_span(span, "learned", {"label": f"day {span}", "fingerprint": f"print {span}"}, "run")
+    registry.condemn_span(3, "ann", "a crawler")
+    registry.begin_push(12, "/models/12", {"spans": [1], "promoted_from": 10}, {}, {})
+    registry.finish_push(12, "bob", "clicks fell since")
+    assert {record.span: record.state for record in registry.spans()} == {1: "learned", 2: "pending", 3: "condemned"}
+    told = registry.spans()[1]
+    assert (told.run, told.verdict["label"], told.verdict["fingerprint"]) == ("/models/12", "day 2", "print 2")
+    assert told.verdict["reasons"] == ["version 11, which had learned it, gave way to an older one: clicks fell since"]
+    line = registry.audit()[-1]
+    assert (line.action, line.from_version, line.to_version) == ("promote", 11, 12)
 
 
 def test_refusals_name_what_is_known(registry: Registry) -> None:
@@ -149,7 +246,7 @@ def test_the_last_record_of_a_span_wins_and_every_record_is_kept(registry: Regis
 def test_the_audit_tells_who_when_why_from_and_to(registry: Registry) -> None:
     push(registry, 10)  # ticks 1 (row) and 2 (audit)
     push(registry, 11)  # ticks 3 and 4
-    registry.withdraw(11, "bob", "clicks fell")  # tick 5
+    registry.roll_back(11, "bob", "clicks fell", "/q/11")  # tick 5
     last = registry.audit()[-1]
     assert (last.who, last.at, last.why, last.action) == ("bob", 5.0, "clicks fell", "rollback")
     assert (last.from_version, last.to_version) == (11, 10)

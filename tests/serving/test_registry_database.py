@@ -182,6 +182,18 @@ def test_columns_that_an_earlier_release_did_not_have_are_named(registry_url: st
     assert "was made by another release: its table versions has no column manifest; use that release" in message
 
 
+def test_states_that_an_earlier_release_did_not_have_are_named(registry_url: str) -> None:
+    """Else a rollback would be refused, files moved, when it is needed most."""
+    old = (
+        "CREATE TABLE versions (version BIGINT PRIMARY KEY, state VARCHAR(16), uri TEXT, manifest JSON, metrics JSON, "
+    )
+    old += "verdict JSON, created_at FLOAT, CONSTRAINT known_state CHECK (state IN ('pushing', 'live', 'retired')))"
+    Registry(registry_url).live()
+    execute(registry_url, "DROP TABLE versions", old)
+    message = refusal(Registry(registry_url))
+    assert "was made by another release: it knows no version that is quarantined or removed; use that" in message
+
+
 def test_one_live_version_is_a_law_again_where_the_index_was_lost(registry_url: str) -> None:
     push(Registry(registry_url), 10)
     execute(registry_url, "DROP INDEX one_live_version")  # a copy by a tool that takes only tables

@@ -42,7 +42,9 @@ WRITES: dict[str, Callable[[Registry], object]] = {
     "begin_push": lambda registry: registry.begin_push(14, "", {}, {}, {}),
     "finish_push": lambda registry: registry.finish_push(12, "ann", "good"),
     "abandon_pushes": lambda registry: registry.abandon_pushes(lambda version: True),
-    "withdraw": lambda registry: registry.withdraw(11, "ann", "bad"),
+    "roll_back": lambda registry: registry.roll_back(11, "ann", "bad", ""),
+    "quarantine": lambda registry: registry.quarantine(10, "ann", "bad"),
+    "remove": lambda registry: registry.remove([10], "ann", "old"),
     "record_span": lambda registry: registry.record_span(1, "learned", {}, "run"),
     "override_span": lambda registry: registry.override_span(1, "ann", "good"),
 }
@@ -75,7 +77,7 @@ def test_what_a_write_was_decided_on_is_still_true_when_it_is_written(registry: 
 def test_readers_do_not_wait_for_a_writer(registry: Registry) -> None:
     reader = another(registry)
     with registry._transaction(write=True) as tx, ThreadPoolExecutor() as pool:
-        tx.exec_driver_sql("UPDATE versions SET state = 'withdrawn' WHERE version = 11")
+        tx.exec_driver_sql("UPDATE versions SET state = 'quarantined' WHERE version = 11")
         live = pool.submit(reader.live).result(10)
     assert live.version == 11  # as it was before the write that is not done
 

@@ -62,7 +62,7 @@ def test_a_push_and_a_rollback_reach_clients_without_a_restart(
             registry.finish_push(version, "pipeline", "better")
             assert server.wait_until_ready(30, version) == registry.live().version
             assert marks_in(client.predict_rest("serving_default", {"user_id": ["bob"]})) == {version}
-        rollback(registry, base_path, tmp_path / "withdrawn", "bob", "clicks fell")
+        rollback(registry, base_path, "bob", "clicks fell")
         assert server.wait_until_ready(30, 7) == registry.live().version
         assert marks_in(client.predict("serving_default", {"user_id": ["bob"]})) == {7}
 

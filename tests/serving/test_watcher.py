@@ -1,4 +1,4 @@
-"""Which version is in service: new, withdrawn, broken, half-copied ones, and calls under a switch."""
+"""Which version is in service: new, quarantined, broken, half-copied ones, and calls under a switch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from serving.errors import ModelBroken, ModelNotFound
 from serving.model import Model, load_model
 from serving.model_config import ModelSettings
-from serving.releases import publish, withdraw_files
+from serving.releases import publish, quarantine_files
 from serving.watcher import Watcher
 
 
@@ -97,13 +97,13 @@ def test_a_version_in_use_is_drained_before_it_is_unloaded(
     assert loads.released == [1]
 
 
-def test_a_withdrawn_version_gives_way_to_the_one_before(
+def test_a_quarantined_version_gives_way_to_the_one_before(
     watcher: Watcher, base_path: Path, models: Callable[[int], Path], tmp_path: Path
 ) -> None:
     publish(models(7), base_path, 1)
     publish(models(8), base_path, 2)
     watcher.poll()
-    withdraw_files(base_path, 2, tmp_path / "withdrawn")
+    quarantine_files(base_path, 2)
     watcher.poll()
     assert states(watcher) == {2: "END", 1: "AVAILABLE"}
 
@@ -116,7 +116,7 @@ def test_a_version_brought_back_while_it_drains_stays_available(
     with watcher.lease():
         publish(models(8), base_path, 2)
         watcher.poll()
-        withdraw_files(base_path, 2, tmp_path / "withdrawn")
+        quarantine_files(base_path, 2)
         watcher.poll()
     watcher.poll()
     assert states(watcher) == {2: "END", 1: "AVAILABLE"}
