@@ -63,9 +63,15 @@ def look_up(
 
     Raises EvergreenError when either is not what the run was compiled for, or its files are incomplete.
     """
-    with one_push_at_a_time(serving_path):
+    with one_push_at_a_time(serving_path):  # to the end: what is being copied is not cleaned away meanwhile
         on_disk = complete_versions(serving_path)
         registry.abandon_pushes(lambda pushed: pushed.version in on_disk)
+        return _look_up(registry, serving_path, releases_path, live_version, start_version, target)
+
+
+def _look_up(
+    registry: Registry, serving_path: Path, releases_path: Path, live_version: int, start_version: int, target: Path
+) -> Found:
     live = registry.live()
     number = live.version if live else 0
     if number != live_version:
@@ -78,7 +84,7 @@ def look_up(
     start = start_of(versions, bad)
     if (start.version if start else 0) != start_version:
         raise EvergreenError(
-            f"what is condemned changed since this run was compiled: it would have gone on from "
+            f"what a run may start from changed since this one was compiled: it would have gone on from "
             f"{_named(start_version)}, and is to go on from {_named(start.version if start else 0)}. "
             "Nothing was written; run again"
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from components.errors import EvergreenError
 from components.production_model.look_up import look_up
+from serving.cleaning import clean
 from serving.registry import Registry
+from serving.registry_records import Version
 
 MANIFEST = {"learned_until_seconds": 1_700_000_000, "spans": [3, 4]}
 
@@ -130,6 +133,29 @@ def test_a_run_compiled_for_another_production_is_refused(tmp_path: Path, regist
     with pytest.raises(EvergreenError, match=r"nothing was live then, version 7 is now\. .*run again"):
         run(tmp_path, registry, 0)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_copied_is_not_cleaned_away_meanwhile(tmp_path: Path, registry: Registry) -> None:
+    waited: list[bool] = []
+
+    class Watched(Registry):
+        """What to copy is being decided: whoever wants to clean now waits."""
+
+        def versions(self) -> list[Version]:
+            cleaning.start()
+            cleaning.join(0.2)
+            waited.append(cleaning.is_alive())
+            return super().versions()
+
+    for version in (7, 8, 9):
+        push(tmp_path, registry, version, [3])
+    places = (tmp_path / "serving", tmp_path / "releases")
+    cleaning = threading.Thread(target=clean, args=(Registry(registry.url), *places, 2, "ann"))
+    out = run(tmp_path, Watched(registry.url), 9)
+    assert waited == [True]
+    cleaning.join(10)
+    assert len(copied(out)) == 5
+    assert registry.get(7).state == "removed"
 
 
 def test_a_push_killed_before_its_last_step_is_finished_first(tmp_path: Path, registry: Registry) -> None:
