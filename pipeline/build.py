@@ -143,6 +143,8 @@ def create_nodes(
         span=snapshot.span,
         **registry,
         **shelves,
+        code_version=code_version,
+        config=to_json(config.pusher),
     )
     return [
         production, example_gen, statistics_gen, catalog_statistics_gen, schema_gen, catalog_schema_gen,

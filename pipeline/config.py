@@ -12,6 +12,7 @@ from components.errors import EvergreenError
 from components.evaluator.config import EvaluationConfig
 from components.index_builder.config import IndexConfig
 from components.interaction_example_gen.contract import DataContract, ExamplesConfig
+from components.pusher.config import PusherConfig
 from components.servable_validator.config import ValidatorConfig
 from pipeline.cluster_config import IN_ONE_PROCESS, ClusterConfig
 from trainer.config import ModelConfig, TrainerConfig
@@ -38,6 +39,7 @@ class PipelineConfig:
     index: IndexConfig = Field(default_factory=lambda: IndexConfig())
     evaluation: EvaluationConfig = Field(default_factory=lambda: EvaluationConfig())
     validator: ValidatorConfig = Field(default_factory=lambda: ValidatorConfig())
+    pusher: PusherConfig = Field(default_factory=lambda: PusherConfig())
     kubeflow: ClusterConfig = Field(default_factory=lambda: ClusterConfig())
     beam_pipeline_args: tuple[str, ...] = IN_ONE_PROCESS
 

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import (
@@ -16,6 +17,7 @@ from tfx.types.standard_artifacts import (
 )
 
 from components.artifacts import UserState
+from components.pusher.config import PusherConfig
 from components.pusher.push import Parts, push
 from serving.registry import Registry
 
@@ -38,6 +40,8 @@ def Pusher(
     registry_url: Parameter[str],
     serving_path: Parameter[str],
     releases_path: Parameter[str],
+    code_version: Parameter[str],
+    config: Parameter[str],
 ) -> None:
     """Pushes `model` when the Evaluator and the ServableValidator blessed it; says so either way.
 
@@ -60,7 +64,16 @@ def Pusher(
     )
     registry = Registry(registry_url)
     try:
-        pushed = push(registry, parts, Path(serving_path), Path(releases_path), span, run=pushed_model.uri)
+        pushed = push(
+            registry,
+            parts,
+            Path(serving_path),
+            Path(releases_path),
+            span,
+            run=pushed_model.uri,
+            code_version=code_version,
+            keep_versions=TypeAdapter(PusherConfig).validate_json(config).keep_versions,
+        )
     finally:
         registry.close()
     pushed_model.set_int_custom_property("pushed", 1)

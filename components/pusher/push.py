@@ -6,7 +6,8 @@ The order, and what a kill after each step leaves for the next call to clear up:
     2  <releases>/<version>/                a row and a release without a servable: both removed
     3  <serving>/<version>/                 all files: servers take it, so the push is finished
     4  the row, `live`                      a span that is not noted as learned: noted
-    5  the span, `learned`
+    5  the span, `learned`                  old versions that are not cleaned away: the next push does
+    6  old versions, `removed`              rows without their files removed: removed (serving/cleaning.py)
 """
 
 import json
@@ -23,6 +24,8 @@ from typing import Any
 
 from components.availability import list_of, replace_mask
 from components.errors import EvergreenError
+from serving.cleaning import remove_old
+from serving.errors import ServingError
 from serving.registry import Registry
 from serving.releases import complete_versions, next_version, one_push_at_a_time, publish
 
@@ -73,6 +76,9 @@ def push(
     *,
     run: str,
     copy_of: int | None = None,
+    promoted_from: int | None = None,
+    code_version: str | None = None,
+    keep_versions: int | None = None,
     who: str = WHO,
     now: Callable[[], float] = time.time,
     copy_tree: CopyTree = shutil.copytree,
@@ -86,6 +92,9 @@ def push(
         span: noted as learned; None where nothing was learned.
         run: noted with the span, so that it can be traced to its artifacts.
         copy_of: the live version, of which the servable is a copy with another list of what is not available.
+        promoted_from: the retired version, of which the servable is a copy that is to be live again.
+        code_version: of the code that made the servable, for its manifest; None: as its manifest says.
+        keep_versions: how many keep their files, as serving/cleaning.py has it; None: all.
         who: for the audit.
         now: seconds since 1970; versions are numbered by it.
 
@@ -106,15 +115,16 @@ def push(
                 f"nothing was pushed: this is version {copy_of} with another list, and "
                 f"{live.version if live else 'no version'} is live by now; do the same again"
             )
+        if promoted_from:
+            registry.promotable(promoted_from)  # what it was before its turn came, it may not be any more
         if live and not copy_of:
             parts = _with_list_of(serving_path / str(live.version), parts, Path(scratch))
         version = next_version(serving_path, now)
         target = serving_path / str(version)
         why = next(iter(verdict.get("sentences", [])), "blessed by the Evaluator and the ServableValidator")
         metrics = verdict.get("metrics", {})
-        figures = {name: value if value is None or math.isfinite(value) else None for name, value in metrics.items()}
         manifest = _read_json(parts.servable / MANIFEST_NAME, "the servable")
-        manifest |= {"version": version, "why": why, "metrics": figures}  # JSON has no NaN
+        manifest = _manifest(manifest, version, why, metrics, promoted_from, code_version)
 
         def copy_with_manifest(source: Path, folder: Path) -> None:
             copy_tree(source, folder)
@@ -125,6 +135,8 @@ def push(
         publish(parts.servable, serving_path, version, copy_with_manifest)
         registry.finish_push(version, who, why)
         _note_learned(registry, set() if span is None else {span}, run)
+        if keep_versions is not None:
+            _clean(registry, serving_path, releases_path, keep_versions, who)
     return Pushed(version, str(target), why)
 
 
@@ -141,6 +153,33 @@ def recover(registry: Registry, serving_path: Path, releases_path: Path, *, run:
         if is_orphan or re.fullmatch(r"\.\d+\.tmp", entry.name, re.ASCII):
             shutil.rmtree(entry)
     _note_learned(registry, set(), run)
+
+
+def _manifest(
+    packed: dict[str, Any],
+    version: int,
+    why: str,
+    metrics: dict[str, Any],
+    promoted_from: int | None,
+    code_version: str | None,
+) -> dict[str, Any]:
+    """What the servable was packed with, and what the push knows of it."""
+    figures = {name: value if value is None or math.isfinite(value) else None for name, value in metrics.items()}
+    kept = {name: value for name, value in packed.items() if name != "promoted_from"}  # of a push before
+    known = {"promoted_from": promoted_from, "code_version": code_version}
+    told = {name: value for name, value in known.items() if value is not None}
+    return kept | {"version": version, "why": why, "metrics": figures} | told  # JSON has no NaN
+
+
+def _clean(registry: Registry, serving_path: Path, releases_path: Path, keep: int, who: str) -> None:
+    """The push is done by now, and stays so where files cannot be removed: the next one tries again."""
+    try:
+        gone = remove_old(registry, serving_path, releases_path, keep, who)
+    except (OSError, ServingError) as error:
+        log.warning("old versions could not be cleaned away, the next push tries again: %s", error)
+    else:
+        if gone:
+            log.info("cleaned away: %s", ", ".join(f"version {version}" for version in gone))
 
 
 def _with_list_of(live: Path, parts: Parts, scratch: Path) -> Parts:

@@ -6,7 +6,10 @@ import json
 import shutil
 import threading
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tfx.types.standard_artifacts import (
@@ -23,6 +26,7 @@ from components.artifacts import UserState
 from components.errors import EvergreenError
 from components.pusher.component import Pusher
 from components.pusher.push import Parts, Pushed, push
+from serving.errors import RegistryError
 from serving.registry import Registry
 from serving.releases import complete_versions
 
@@ -66,7 +70,9 @@ def parts(tmp_path: Path) -> Parts:
     return Parts(**{name: tmp_path / "run" / name for name in names})
 
 
-def push_at(second: int, root: Path, registry: Registry, parts: Parts, kill_in_copy: int = 0) -> Pushed:
+def push_at(
+    second: int, root: Path, registry: Registry, parts: Parts, kill_in_copy: int = 0, **arguments: Any
+) -> Pushed:
     """Pushes at a second; killed half-way through the n-th copied folder, if that is not 0."""
     copied = 0
 
@@ -80,7 +86,11 @@ def push_at(second: int, root: Path, registry: Registry, parts: Parts, kill_in_c
         shutil.copytree(source, target)
 
     paths = (root / "serving", root / "releases")
-    return push(registry, parts, *paths, 5, run="run", now=lambda: second, copy_tree=copy_tree)
+    return push(registry, parts, *paths, 5, run="run", now=lambda: second, copy_tree=copy_tree, **arguments)
+
+
+def states(registry: Registry) -> dict[int, str]:
+    return {version.version: version.state for version in registry.versions()}
 
 
 def visible(folder: Path) -> set[str]:
@@ -169,6 +179,78 @@ def test_a_push_killed_after_its_files_were_in_place_is_finished(
     assert learned == [100, 200]  # the killed push had taught the span as well
 
 
+def test_each_push_cleans_old_versions_away_when_it_is_told_how_many_to_keep(
+    tmp_path: Path, registry: Registry, parts: Parts
+) -> None:
+    for second in (100, 200, 300):
+        push_at(second, tmp_path, registry, parts)
+    assert set(states(registry).values()) == {"live", "retired"}  # nobody said how many
+    push_at(400, tmp_path, registry, parts, keep_versions=2)
+    assert states(registry) == {400: "live", 300: "retired", 200: "removed", 100: "removed"}
+    assert visible(tmp_path / "serving") == visible(tmp_path / "releases") == {"300", "400"}
+    told = [(line.who, line.action, line.from_version) for line in registry.audit()[-2:]]
+    assert told == [("pipeline", "remove", 200), ("pipeline", "remove", 100)]
+
+
+def test_a_push_killed_before_it_cleaned_is_finished_by_the_next(
+    tmp_path: Path, registry: Registry, parts: Parts
+) -> None:
+    class DiesAfterRemoving(Registry):
+        def remove(self, versions: Iterable[int], who: str, why: str) -> None:
+            super().remove(versions, who, why)
+            raise Killed
+
+    push_at(100, tmp_path, registry, parts)
+    push_at(200, tmp_path, registry, parts)
+    with pytest.raises(Killed):
+        push_at(300, tmp_path, DiesAfterRemoving(registry.url), parts, keep_versions=2)
+    assert states(registry) == {300: "live", 200: "retired", 100: "removed"}
+    assert visible(tmp_path / "releases") == {"100", "200", "300"}
+    push_at(400, tmp_path, registry, parts, keep_versions=3)
+    assert visible(tmp_path / "serving") == visible(tmp_path / "releases") == {"200", "300", "400"}
+
+
+def test_a_push_stays_done_where_old_files_cannot_be_removed(
+    tmp_path: Path, registry: Registry, parts: Parts, caplog: pytest.LogCaptureFixture
+) -> None:
+    push_at(100, tmp_path, registry, parts)
+    push_at(200, tmp_path, registry, parts)
+    (tmp_path / "quarantined").mkdir()
+    (tmp_path / "quarantined/.100.tmp").symlink_to(tmp_path)  # rmtree refuses a link, as a volume may refuse anything
+    pushed = push_at(300, tmp_path, registry, parts, keep_versions=2)
+    assert (pushed.version, registry.live().version) == (300, 300)
+    assert "old versions could not be cleaned away, the next push tries again" in caplog.text
+
+
+def test_a_promoted_version_is_a_copy_under_a_new_number_that_says_so(
+    tmp_path: Path, registry: Registry, parts: Parts
+) -> None:
+    push_at(100, tmp_path, registry, parts, code_version="8c1f00")
+    push_at(200, tmp_path, registry, parts)
+    old = replace(parts, servable=tmp_path / "serving/100")
+    pushed = push_at(300, tmp_path, registry, old, promoted_from=100, who="ann")
+    assert pushed.version == 300
+    manifest = registry.get(300).manifest
+    assert (manifest["promoted_from"], manifest["version"], manifest["code_version"]) == (100, 300, "8c1f00")
+    assert json.loads((tmp_path / "serving/300/assets.extra/release.json").read_text()) == manifest
+    line = registry.audit()[-1]
+    assert (line.action, line.who, line.from_version, line.to_version) == ("promote", "ann", 200, 300)
+    # another list of what is available makes a version that nobody promoted
+    push_at(400, tmp_path, registry, replace(parts, servable=tmp_path / "serving/300"), copy_of=300)
+    assert "promoted_from" not in registry.get(400).manifest
+
+
+def test_what_is_no_retired_version_when_its_turn_comes_is_not_promoted(
+    tmp_path: Path, registry: Registry, parts: Parts
+) -> None:
+    push_at(100, tmp_path, registry, parts)
+    push_at(200, tmp_path, registry, parts)
+    registry.quarantine(100, "bob", "a crawler")  # while its check went on
+    with pytest.raises(RegistryError, match="version 100 cannot be promoted: it is quarantined"):
+        push_at(300, tmp_path, registry, replace(parts, servable=tmp_path / "serving/100"), promoted_from=100)
+    assert states(registry) == {200: "live", 100: "quarantined"}
+
+
 def test_a_missing_part_is_refused_before_anything_is_written(tmp_path: Path, registry: Registry, parts: Parts) -> None:
     shutil.rmtree(parts.trainer)
     with pytest.raises(EvergreenError, match="nothing was pushed: trainer"):
@@ -207,6 +289,8 @@ def test_only_what_is_blessed_twice_is_pushed(
         registry_url=registry.url,
         serving_path=str(tmp_path / "serving"),
         releases_path=str(tmp_path / "releases"),
+        code_version="8c1f00",
+        config=json.dumps({"keep_versions": 2}),
     )
     told = artifacts["pushed_model"]
     assert told.get_int_custom_property("pushed") == pushed
@@ -214,5 +298,6 @@ def test_only_what_is_blessed_twice_is_pushed(
     assert bool(live) == bool(pushed)
     assert (tmp_path / "serving").exists() == bool(pushed)
     if live:
+        assert live.manifest["code_version"] == "8c1f00"
         assert told.get_string_custom_property("pushed_version") == str(live.version)
         assert Path(told.get_string_custom_property("pushed_destination"), "saved_model.pb").is_file()

@@ -59,7 +59,7 @@ def test_yaml_to_json_and_back_is_the_same_configuration(read) -> None:
 
 
 @pytest.mark.parametrize(
-    "leaf", ["contract", "examples", "gate", "trainer", "index", "evaluation", "validator", "model"]
+    "leaf", ["contract", "examples", "gate", "trainer", "index", "evaluation", "validator", "pusher", "model"]
 )
 def test_every_leaf_comes_through_json_unchanged(read, leaf: str) -> None:
     value = getattr(read(tree()), leaf)
@@ -95,6 +95,7 @@ def test_configurations_cannot_be_changed_after_the_check(read) -> None:
         ("index.topk", ["top_k", "num_candidates"]),
         ("evaluation.floor", ["floors", "max_drop"]),
         ("validator.max_ms", ["max_p50_ms"]),
+        ("pusher.keep", ["keep_versions"]),
         ("examples.window", ["window_spans", "max_history"]),
     ],
 )
@@ -123,6 +124,7 @@ def test_an_unknown_key_is_refused_and_the_known_ones_named(read, key: str, know
         ("index.top_k", 0),
         ("index.min_recall", 1.01),
         ("validator.max_p50_ms", 0),
+        ("pusher.keep_versions", 1),
         ("contract.interactions.timestamp_unit", "hours"),
         ("contract.items.features.0.type", "colour"),
         ("contract.interactions.types", ["view"]),
