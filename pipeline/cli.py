@@ -12,17 +12,11 @@ from components.errors import EvergreenError, NothingNew
 from pipeline.commands.contract import check_freshness, contract
 from pipeline.commands.data_age import data_age
 from pipeline.commands.gate import gate
-from pipeline.commands.options import (
-    data_option,
-    pipeline_option,
-    places_of,
-    registry_of,
-    registry_option,
-    span_of,
-    who,
-)
+from pipeline.commands.models import models
+from pipeline.commands.options import data_option, pipeline_option, places_of, span_of
+from pipeline.commands.production import rollback
 from pipeline.commands.release import release
-from pipeline.commands.spans import spans, trace
+from pipeline.commands.spans import spans
 from pipeline.commands.tune import tune
 from pipeline.console import table
 from pipeline.places import Places
@@ -87,48 +81,6 @@ def runs_show(run_id: str, pipeline: str | None) -> None:
     table(("node", "state", "time", "outputs"), rows)
 
 
-@cli.group()
-def models() -> None:
-    """Versions in the registry."""
-
-
-@models.command("list")
-@registry_option
-@pipeline_option
-def models_list(registry_url: str | None, pipeline: str | None) -> None:
-    """One line per pushed version, the newest first."""
-    rows = [
-        (
-            str(v.version),
-            v.state,
-            _few(v.manifest.get("spans", [])),
-            *(
-                f"{v.metrics[name]:.4f}" if v.metrics.get(name) is not None else "–"
-                for name in ("recall@10", "recall@100", "ndcg@10")
-            ),
-        )
-        for v in registry_of(registry_url, pipeline).versions()
-    ]
-    table(("version", "state", "spans", "recall@10", "recall@100", "ndcg@10"), rows)
-
-
-@cli.command()
-@click.option("--why", default="asked for on the command line", help="Kept in the registry's audit.")
-@click.option("--serving-path", type=click.Path(path_type=Path), help="On a cluster, with --registry-url.")
-@registry_option
-@pipeline_option
-def rollback(why: str, serving_path: Path | None, registry_url: str | None, pipeline: str | None) -> None:
-    """Take the live version out of service; the one before it is live again."""
-    from serving.releases import rollback as roll_back
-
-    if (registry_url is None) != (serving_path is None):
-        raise EvergreenError("--registry-url and --serving-path go together: which version is live, and its files")
-    serving = serving_path or places_of(pipeline).serving
-    registry = registry_of(registry_url, pipeline)
-    gone, live = roll_back(registry, serving, who(), why)
-    click.echo(f"version {gone.version} is quarantined; version {live.version} is live")
-
-
 @cli.command()
 @click.option("--port", default=8500, show_default=True, help="gRPC.")
 @click.option("--rest-api-port", default=8501, show_default=True, help="REST.")
@@ -182,13 +134,8 @@ def without_id_domains(schema_text: str) -> str:
     return text_format.MessageToString(frozen)
 
 
-def _few(spans: list[int]) -> str:
-    return ", ".join(map(str, spans)) if len(spans) <= 6 else f"{spans[0]} … {spans[-1]} ({len(spans)})"
-
-
-for command in (contract, gate, check_freshness, data_age, release, spans, tune):
+for command in (contract, gate, check_freshness, data_age, models, release, rollback, spans, tune):
     cli.add_command(command)
-models.add_command(trace)
 
 
 def add_plugged_in_commands() -> None:

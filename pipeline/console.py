@@ -85,11 +85,12 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich import box
     from rich.console import Console as Terminal
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in header:
         grid.add_column(name, overflow="fold")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(Text, row))  # as it is: what people write may look like markup
     terminal = Terminal()
     Terminal(width=None if terminal.is_terminal else max(terminal.width, PIPED_WIDTH)).print(grid)

@@ -20,7 +20,8 @@ from pipeline.commands.options import pipeline_option, places_of, who
     "--config",
     "config_path",
     type=click.Path(path_type=Path),
-    help="The YAML file of the pipeline: its `validator` says what the check asks for; without it, the defaults.",
+    help="The YAML file of the pipeline: what the check asks for, and how many versions are kept; without it, the "
+    "check's defaults, and all.",
 )
 @pipeline_option
 def release(file: Path, why: str, config_path: Path | None, pipeline: str | None) -> None:
@@ -34,5 +35,7 @@ def release(file: Path, why: str, config_path: Path | None, pipeline: str | None
 
     config = read_config(config_path) if config_path else None
     places = places_of(pipeline or (config.name if config else None))
-    pushed = release_availability(places, file, who(), why, config.validator if config else ValidatorConfig())
+    validator = config.validator if config else ValidatorConfig()
+    keep = config.pusher.keep_versions if config else None
+    pushed = release_availability(places.destination, file, who(), why, validator, keep)
     click.echo(f"version {pushed.version} is live: {pushed.why}")

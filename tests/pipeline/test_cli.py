@@ -68,8 +68,20 @@ def test_help_names_every_command(tmp_path: Path) -> None:
         assert f"\n  {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "runs list", "runs show", "models list", "rollback", "spans", "serve",
-                                     "schema freeze"])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "runs list",
+        "runs show",
+        *(f"models {name}" for name in ("list", "show", "compare", "audit")),
+        *(f"models {name}" for name in ("rollback", "quarantine", "promote", "clean", "trace")),
+        "rollback",
+        "spans",
+        "serve",
+        "schema freeze",
+    ],
+)
 def test_every_command_explains_itself(tmp_path: Path, command: str) -> None:
     from click.testing import CliRunner
 
@@ -185,7 +197,20 @@ def test_a_wrong_option_is_clicks_own_usage_error(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["models", "list"], ["spans"], ["rollback"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["models", "list"],
+        ["models", "show", "200"],
+        ["models", "compare", "100", "200"],
+        ["models", "quarantine", "100", "--why", "x"],
+        ["models", "clean", "--keep", "2"],
+        ["spans"],
+        ["rollback"],
+    ],
+)
 def test_what_needs_no_tensorflow_imports_none(home: Path, arguments: list[str]) -> None:
     code = (
         "import atexit, sys; from pipeline.cli import main\n"

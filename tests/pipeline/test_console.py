@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.console import Console
+from pipeline.console import Console, table
 
 NOISE = """
 import logging, os, subprocess, sys
@@ -136,3 +136,8 @@ def test_on_a_terminal_the_running_step_is_shown_and_wiped() -> None:
     with Console(screen).step("Trainer"):
         assert screen.getvalue() == "  … Trainer"
     assert screen.getvalue().startswith("  … Trainer\r\033[K  ✓ Trainer")
+
+
+def test_a_table_shows_what_people_wrote_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    table(("why",), [("[red] herrings [/]",)])
+    assert "[red] herrings [/]" in capsys.readouterr().out
