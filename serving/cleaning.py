@@ -69,11 +69,10 @@ def to_remove(versions: Sequence[Version], bad: Sequence[Condemned], keep: int) 
 
 
 def _remove(folder: Path, version: int) -> None:
-    """Hides the version's folder in one step and removes it; also what a killed call had hidden."""
-    hidden = folder / f".{version}.tmp"  # no server looks at it, and a push clears it away
-    if (folder / str(version)).is_dir():
-        if hidden.exists():
-            shutil.rmtree(hidden)
-        os.rename(folder / str(version), hidden)
+    """Hides the version's folder in one step and removes it; before that, what a killed call had hidden."""
+    hidden = folder / f".{version}.tmp"  # no server looks at it
     if hidden.exists():
+        shutil.rmtree(hidden)
+    if (folder / str(version)).is_dir():
+        os.rename(folder / str(version), hidden)
         shutil.rmtree(hidden)
