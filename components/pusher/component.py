@@ -62,17 +62,12 @@ def Pusher(
         state=Path(state.uri),
         evaluation=Path(evaluation.uri),
     )
+    keep = TypeAdapter(PusherConfig).validate_json(config).keep_versions
+    paths = (Path(serving_path), Path(releases_path))
     registry = Registry(registry_url)
     try:
         pushed = push(
-            registry,
-            parts,
-            Path(serving_path),
-            Path(releases_path),
-            span,
-            run=pushed_model.uri,
-            code_version=code_version,
-            keep_versions=TypeAdapter(PusherConfig).validate_json(config).keep_versions,
+            registry, parts, *paths, span, run=pushed_model.uri, code_version=code_version, keep_versions=keep
         )
     finally:
         registry.close()
