@@ -15,6 +15,7 @@ from pipeline.commands.gate import gate
 from pipeline.commands.models import models
 from pipeline.commands.options import data_option, pipeline_option, places_of, span_of
 from pipeline.commands.production import rollback
+from pipeline.commands.recommend import recommend
 from pipeline.commands.release import release
 from pipeline.commands.spans import spans
 from pipeline.commands.tune import tune
@@ -134,7 +135,7 @@ def without_id_domains(schema_text: str) -> str:
     return text_format.MessageToString(frozen)
 
 
-for command in (contract, gate, check_freshness, data_age, models, release, rollback, spans, tune):
+for command in (contract, gate, check_freshness, data_age, models, recommend, release, rollback, spans, tune):
     cli.add_command(command)
 
 
