@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tensorflow.core.protobuf.error_codes_pb2 import INVALID_ARGUMENT, OK, UNKNOWN
@@ -75,6 +75,7 @@ async def start_grpc(
             ("grpc.max_send_message_length", limits.max_message_bytes),
             ("grpc.max_concurrent_streams", limits.max_connections),
         ],
+        interceptors=[_Unreadable()],
         maximum_concurrent_rpcs=limits.max_connections,
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
@@ -110,6 +111,29 @@ async def _keep_health(plane: DataPlane, service: health.aio.HealthServicer) -> 
         for name, is_ready in {**ready, health.OVERALL_HEALTH: all(ready.values())}.items():
             await service.set(name, status.SERVING if is_ready else status.NOT_SERVING)
         await asyncio.sleep(HEALTH_POLL_SECONDS)
+
+
+class _Unreadable(grpc.aio.ServerInterceptor):
+    """Refuses bytes that are no message of the method, which gRPC would take for an error of ours."""
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        """The method's handler, behind a look at its message."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def read(data: bytes) -> Message | None:
+            try:
+                return handler.request_deserializer(data)
+            except DecodeError:
+                return None
+
+        async def answer(request: Message | None, context: grpc.aio.ServicerContext) -> Any:
+            if request is None:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"the message of {details.method} cannot be read")
+            return await handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answer, read, handler.response_serializer)
 
 
 class _Service:

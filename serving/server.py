@@ -253,6 +253,7 @@ def main(
     warnings.simplefilter("ignore", FutureWarning)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     logging.getLogger("serving").setLevel(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # a line for each connection that speaks no HTTP
     try:
         config = ServerConfig(
             model_base_path=model_base_path,

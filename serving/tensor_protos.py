@@ -66,3 +66,5 @@ def from_proto(name: str, proto: TensorProto) -> np.ndarray:
         return np.asarray(tf.make_ndarray(proto))
     except (TypeError, ValueError) as error:
         raise InvalidInput(f'input "{name}": its values do not fill the shape {sizes}') from error
+    except KeyError as error:
+        raise InvalidInput(f'input "{name}": dtype {proto.dtype} has no values that can be sent') from error
