@@ -1,0 +1,117 @@
+"""More than the server can do is refused, and what is accepted is answered; a server that dies serves again."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
+
+from serving.client import Client
+from serving.errors import RequestFailed
+from serving.limits import BatchingConfig
+from serving.server import RunningServer, ServerConfig, start
+
+SLOW_SECONDS = 0.2
+CALLERS = 30
+
+
+class Slow(tf.Module):
+    """A model that takes its time for each call, and counts them."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="user_id")])
+    def serve(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        """[B] → [B], the time of the call."""
+        slept = tf.numpy_function(_sleep, [], tf.float64)
+        return {"at": tf.fill(tf.shape(user_id), slept)}
+
+
+def _sleep() -> float:
+    time.sleep(SLOW_SECONDS)
+    return time.monotonic()
+
+
+@pytest.fixture
+def slow_server(tmp_path: Path):  # type: ignore[no-untyped-def]
+    """One request at a time, four may wait."""
+    module = Slow()
+    tf.saved_model.save(module, str(tmp_path / "models/1"), signatures={"serving_default": module.serve})
+    batching = BatchingConfig(max_batch_size=1, max_waiting_rows=4, num_batch_threads=1)
+    server = start(ServerConfig(model_base_path=tmp_path / "models", port=0, rest_api_port=0, batching=batching))
+    server.wait_until_ready(30)
+    yield server
+    server.stop()
+
+
+def ask_rest(server: RunningServer) -> str:
+    url = f"http://127.0.0.1:{server.rest_api_port}/v1/models/recommender:predict"
+    return str(httpx.post(url, json={"instances": [{"user_id": "ann"}]}, timeout=30).status_code)
+
+
+def ask_grpc(server: RunningServer) -> str:
+    request = PredictRequest()
+    request.model_spec.name = "recommender"
+    request.inputs["user_id"].CopyFrom(tf.make_tensor_proto([b"ann"]))
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        try:
+            PredictionServiceStub(channel).Predict(request, timeout=30)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return "OK"
+
+
+@pytest.mark.parametrize(("ask", "good", "full"), [(ask_rest, "200", "429"), (ask_grpc, "OK", "RESOURCE_EXHAUSTED")])
+def test_what_is_too_much_is_refused_and_what_is_accepted_is_answered(
+    slow_server: RunningServer, ask: Callable[[RunningServer], str], good: str, full: str
+) -> None:
+    with concurrent.futures.ThreadPoolExecutor(CALLERS) as pool:
+        codes = Counter(pool.map(ask, [slow_server] * CALLERS))
+    assert set(codes) == {good, full}
+    assert codes[good] >= 5  # one runs and four wait; a few more as the first are done
+    assert ask(slow_server) == good
+
+
+def test_a_server_that_is_killed_serves_again_when_it_is_started(
+    models: Callable[[int], Path], base_path: Path
+) -> None:
+    shutil.copytree(models(7), base_path / "7")
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        ports = one.getsockname()[1], two.getsockname()[1]
+    flags = ["--model-base-path", str(base_path), "--port", str(ports[0]), "--rest-api-port", str(ports[1])]
+
+    def run() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "serving.server", *flags]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert process.stdout is not None
+        assert "serving recommender version 7" in process.stdout.readline()
+        return process
+
+    with Client("127.0.0.1", *ports) as client:
+        first = run()
+        assert client.predict("serving_default", {"user_id": ["bob"]})["scores"].shape == (1, 2)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        with pytest.raises(RequestFailed, match="gave no answer"):
+            client.predict_rest("serving_default", {"user_id": ["bob"]})
+        second = run()  # the same ports, at once
+        try:
+            for method in (client.predict, client.predict_rest):
+                assert method("serving_default", {"user_id": ["bob"]})["scores"].shape == (1, 2)
+        finally:
+            second.terminate()
+            assert second.wait(30) == 0
