@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from serving.models import Models
 
 MICROSECONDS = (*(float(step * 10**power) for power in range(2, 7) for step in (1, 2, 3, 5, 7)), 1e7)
+NO_VERSION = -1
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -68,13 +69,13 @@ class Metrics:
 
 
 class _Versions(Collector):
-    """The state of every known version, when asked."""
+    """What every watcher knows of its versions, when asked."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
 
     def collect(self) -> Iterator[Metric]:
-        """One series for each version: 1 in the state that it is in."""
+        """1 for the state of each version; and the two versions of each model that an alert compares."""
         family = GaugeMetricFamily(
             "evergreen_model_version_state",
             "1 for the state a version is in.",
@@ -84,3 +85,16 @@ class _Versions(Collector):
             for status in watcher.statuses():
                 family.add_metric((watcher.settings.name, str(status.version), status.state), 1)
         yield family
+        served = GaugeMetricFamily(
+            "evergreen_model_served_version", "The newest version in service; -1: none.", labels=("model_name",)
+        )
+        broken = GaugeMetricFamily(
+            "evergreen_model_broken_version",
+            "The newest version on disk that cannot be loaded or warmed up; -1: none.",
+            labels=("model_name",),
+        )
+        for watcher in self._models.watchers:
+            for gauge, version in ((served, watcher.newest_served), (broken, watcher.newest_broken)):
+                gauge.add_metric((watcher.settings.name,), NO_VERSION if version is None else version)
+        yield served
+        yield broken

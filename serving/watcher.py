@@ -115,6 +115,17 @@ class Watcher:
         """Whether any version is in service."""
         return bool(self._served)
 
+    @property
+    def newest_served(self) -> int | None:
+        """The version that calls get which name none."""
+        with self._changed:
+            return self._newest()
+
+    @property
+    def newest_broken(self) -> int | None:
+        """The newest version in the base path that could not be loaded or warmed up."""
+        return max(tuple(self._failed), default=None)
+
     def statuses(self) -> list[VersionStatus]:
         """The versions seen so far, newest first."""
         with self._changed:

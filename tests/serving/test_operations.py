@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
+import shutil
 import socket
 import ssl
 import time
@@ -108,6 +109,34 @@ def test_metrics_count_what_was_asked(models: Callable[[int], Path], base_path: 
     assert samples[latency, "GRPC", "Predict", "recommender"] == 1
     assert samples[":tensorflow:serving:batching_session:processed_batch_size_sum", "serving_default"] == 3
     assert samples["evergreen_model_version_state", "7", "AVAILABLE", "recommender"] == 1
+
+
+def test_metrics_tell_what_is_served_from_what_cannot_be(
+    models: Callable[[int], Path], broken_model: Path, base_path: Path, serve: Callable[[Path], RunningServer]
+) -> None:
+    server = serve(base_path)
+
+    def versions() -> tuple[float, float]:
+        """(served, broken)"""
+        families = text_string_to_metric_families(httpx.get(url_of(server, "/monitoring/prometheus/metrics")).text)
+        values = {
+            family.name: family.samples[0].value for family in families if "_model_" in family.name and family.samples
+        }
+        return values["evergreen_model_served_version"], values["evergreen_model_broken_version"]
+
+    def wait_for(expected: tuple[float, float]) -> None:
+        until = time.monotonic() + 30
+        while versions() != expected:
+            assert time.monotonic() < until, f"{versions()} instead of {expected}"
+            time.sleep(0.05)
+
+    wait_for((-1, -1))
+    publish(models(7), base_path, 7)
+    wait_for((7, -1))
+    publish(broken_model, base_path, 8)
+    wait_for((7, 8))
+    shutil.rmtree(base_path / "8")  # taken back
+    wait_for((7, -1))
 
 
 class Authority:
