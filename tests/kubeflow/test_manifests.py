@@ -400,6 +400,14 @@ def test_nothing_scrapes_a_path_that_the_server_does_not_answer() -> None:
     assert not using or path in (ROOT / "serving" / "rest_api.py").read_text(), f"{using}: nothing answers {path}"
 
 
+def test_pods_are_scraped_under_the_name_that_the_alerts_ask_for() -> None:
+    """The operator takes a pod's value of `jobLabel` for the job."""
+    (monitor,) = of_kind(world("as written"), "PodMonitor")
+    labels = monitor["spec"]["selector"]["matchLabels"]
+    rules = (ROOT / "serving" / "deploy" / "prometheus" / "rules.yaml").read_text()
+    assert set(re.findall(r'job="([^"]+)"', rules)) == {labels[monitor["spec"]["jobLabel"]]}
+
+
 @NO_KUBECTL
 def test_the_component_adds_up_with_the_base() -> None:
     built = kubectl_kustomize("mine", kustomization="resources: [../base]\ncomponents: [../components/prometheus]\n")
