@@ -23,6 +23,7 @@ from serving.releases import publish
 from serving.server import ServerConfig, start
 
 DEPLOY = Path(__file__).resolve().parents[2] / "serving" / "deploy"
+DOCS = DEPLOY.parents[1] / "docs" / "serving_deployment.md"
 RULES = yaml.safe_load((DEPLOY / "prometheus" / "rules.yaml").read_text())["groups"]
 RECORDED = {rule["record"]: rule["expr"] for group in RULES for rule in group["rules"] if "record" in rule}
 ALERTS = {rule["alert"]: rule for group in RULES for rule in group["rules"] if "alert" in rule}
@@ -184,3 +185,21 @@ def test_the_dashboard_is_drawn_on_a_grid() -> None:
     asked = [part["datasource"] for part in (*panels, *DASHBOARD["templating"]["list"])]
     assert all(part == {"type": source["type"], "uid": source["uid"]} for part in asked)
     assert all(panel["description"] for panel in panels)
+
+
+def test_every_alert_is_explained() -> None:
+    page = DOCS.read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(ALERTS)
+
+
+def test_the_operator_takes_the_rules_as_the_page_hands_them_to_it() -> None:
+    from cloudcoil.models.prometheus_operator.v1 import PrometheusRule
+
+    block = re.search(r"^    \{ printf .*?(?=\| kubectl)", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    assert block
+    made = subprocess.run(["bash", "-c", block[0]], capture_output=True, text=True, cwd=DOCS.parents[1], timeout=60)
+    assert made.returncode == 0, made.stderr
+    rule = yaml.safe_load(made.stdout)
+    assert rule["spec"]["groups"] == RULES
+    known = PrometheusRule.model_validate(rule).model_dump(by_alias=True, exclude_unset=True, mode="json")
+    assert known == rule  # the model drops what it does not know
