@@ -2,8 +2,8 @@
 #
 #     docker build -f serving/deploy/server.Dockerfile -t evergreen/server:0.1.0 .
 #
-# It writes no file, and any user will do. With `--read-only` give it `--tmpfs /tmp`: TensorFlow's import asks for a
-# folder for temporary files, and leaves it empty. Versions that appear below /models are seen.
+# It keeps nothing, and any user will do. With `--read-only` give it `--tmpfs /tmp`: TensorFlow's import asks for a
+# folder for temporary files, and Keras leaves its settings there. Versions that appear below /models are seen.
 
 FROM python:3.10-slim-bookworm AS tools
 RUN pip install --no-cache-dir uv==0.13.8
