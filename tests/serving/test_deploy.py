@@ -147,6 +147,7 @@ def container(image: Path, models: Callable[[int], Path], tmp_path_factory: pyte
     tmp = tmp_path_factory.mktemp("tmp")
     server = in_container(image, [*json.loads(instruction(SERVER, "ENTRYPOINT")), *arguments], tmp)
     patience = threading.Timer(PATIENCE_SECONDS, server.kill)
+    patience.daemon = True
     patience.start()
     said = []
     for line in server.stdout or ():
