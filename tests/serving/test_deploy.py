@@ -157,7 +157,7 @@ def container(image: Path, models: Callable[[int], Path], tmp_path_factory: pyte
     else:
         pytest.fail(f"the server ended:\n{''.join(said)[-3000:]}")
     patience.cancel()
-    with Client("127.0.0.1", int(match[1]), int(match[2])) as client:
+    with Client("127.0.0.1", int(match[1]), int(match[2]), deadline_seconds=PATIENCE_SECONDS) as client:
         yield client
     server.terminate()
     assert server.wait(20) == 0, server.stdout.read() if server.stdout else ""
@@ -187,8 +187,10 @@ def test_the_health_check_tells_alive_from_dead(image: Path, container: Client, 
     rest = re.search(r":(\d+)/", container._rest_url or "")
     assert rest
     for port, expected in ((rest[1], 0), ("1", 1)):  # nobody listens on port 1
-        asked = in_container(image, [part.replace("8501", port) for part in command], tmp_path)
-        assert asked.wait(20) == expected, asked.stdout.read() if asked.stdout else ""
+        here = [part.replace("8501", port).replace("timeout=4", f"timeout={PATIENCE_SECONDS}") for part in command]
+        asked = in_container(image, here, tmp_path)
+        said, _ = asked.communicate(timeout=PATIENCE_SECONDS)
+        assert asked.returncode == expected, said
 
 
 def test_the_arguments_are_the_servers() -> None:
