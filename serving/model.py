@@ -131,6 +131,11 @@ class Model:
             log.exception("version %s failed in signature %s", self.version, signature.name)
             raise ModelFailed(f"version {self.version} failed in signature {signature.name}") from error
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still be called."""
+        return True
+
     def close(self) -> None:
         """Lets the model give back what outlives it in this process: it has a function `release` then."""
         release = getattr(self._owner, "release", None)

@@ -54,6 +54,11 @@ class Models:
         for watcher in self.watchers:
             watcher.stop()
 
+    def retire_all(self) -> None:
+        """After `stop`: unloads every version when its last call is done."""
+        for watcher in self.watchers:
+            watcher.retire_all()
+
     def reload(self, settings: Sequence[ModelSettings], timeout_seconds: float) -> None:
         """Serves these models, and no others: new ones are loaded first, those that are gone are drained last.
 

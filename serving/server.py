@@ -11,7 +11,7 @@ From Python, with free ports:
     server.stop()
 
 One thread runs the event loop of both protocols, `num_batch_threads` call the models, one for each model watches its
-versions.
+versions. Each version is a process of its own (serving/model_process.py).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import threading
 import time
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,6 @@ from serving.tls import Tls, tls_of
 log = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.001  # of Python's threads: with its 5 ms, models that are done wait for the protocols (-30% q/s)
-OLD_EVERY = 1_000  # times that the young are looked through: the old ones, a loaded model, cost all calls 40 ms
 
 if TYPE_CHECKING:  # TensorFlow takes seconds to import: only a server that starts pays for it
     from serving.batching import Batcher
@@ -52,7 +52,7 @@ class ServerConfig:
 
     model_config_poll_seconds  how often to look whether the file changed; 0: never
     intra_op_threads, …        threads within a call of a model: more help where a call is long (a large catalog, exact)
-                               and requests are few; set by run_server alone, for they hold for the process
+                               and requests are few
     """
 
     model_base_path: str | Path | None = None
@@ -118,6 +118,7 @@ class RunningServer:
         self._endpoints.stop()
         self.models.stop()
         self.batcher.close()
+        self.models.retire_all()
 
     def __str__(self) -> str:
         host, scheme = self.config.host, "https" if self.config.tls else "http"
@@ -134,11 +135,16 @@ def start(config: ServerConfig) -> RunningServer:
     from serving.data_plane import DataPlane
     from serving.endpoints import Endpoints
     from serving.metrics import Metrics
-    from serving.model import load_model, register_scann_ops
+    from serving.model_process import load_apart
     from serving.models import Models
 
-    register_scann_ops()
-    models = Models(config.models(), load_model, config.poll_seconds)
+    load = partial(
+        load_apart,
+        calls=config.batching.num_batch_threads,
+        intra_op_threads=config.intra_op_threads,
+        inter_op_threads=config.inter_op_threads,
+    )
+    models = Models(config.models(), load, config.poll_seconds)
     metrics = Metrics(models)
     batcher = Batcher(config.batching, metrics.observe_batch)
     try:
@@ -157,7 +163,7 @@ def run_server(config: ServerConfig) -> None:
     asked_to_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_stop.set())
-    _own_the_process(config)
+    _own_the_process()
     server = start(config)
     names = ", ".join(server.models.names)
     asked_to_stop.wait(config.poll_seconds)
@@ -173,19 +179,13 @@ def run_server(config: ServerConfig) -> None:
     click.echo(f"stopped serving {names}")
 
 
-def _own_the_process(config: ServerConfig) -> None:
-    """What holds for the whole process: threads of TensorFlow, turns of Python's threads, what is never garbage."""
-    import tensorflow as tf
+def _own_the_process() -> None:
+    """What holds for the whole process: turns of Python's threads, what is never garbage."""
+    import serving.endpoints
+    import serving.model_process  # noqa: F401  (with all that they import)
 
-    import serving.endpoints  # noqa: F401  (with all that it imports)
-    from serving.model import register_scann_ops
-
-    tf.config.threading.set_intra_op_parallelism_threads(config.intra_op_threads)
-    tf.config.threading.set_inter_op_parallelism_threads(config.inter_op_threads)
-    register_scann_ops()
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.freeze()  # a million objects of imported modules: to look through them would stop all calls for .3 s
-    gc.set_threshold(700, 10, OLD_EVERY)
 
 
 def _follow(config: ServerConfig, models: Models) -> None:

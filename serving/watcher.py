@@ -153,6 +153,9 @@ class Watcher:
         policy, on_disk = self.settings.policy, complete_versions(self.settings.base_path)
         self._failed = {version: seen for version, seen in self._failed.items() if version in on_disk}
         self._say_when_empty(not on_disk)
+        if dead := {version for version, model in self._served.items() if not model.is_alive}:
+            log.error("%s version %s has ended and is started again", self.settings.name, sorted(dead))
+            self._retire(dead)
         good: set[int] = set()
         for version in policy.candidates(on_disk):
             if len(good) != policy.at_most and (version in self._served or self._bring_up(version, on_disk[version])):

@@ -116,6 +116,7 @@ def served(tmp_path: Path, models: Callable[[int], Path]) -> Iterator[Served]:
 
 def test_several_models_by_name_version_and_label(served: Served) -> None:
     served.start(policy="specific { versions: 7 versions: 8 }", labels=STABLE_AND_CANARY, more=OTHER)
+    served.wait_for({7, 8})
     paths = {
         "recommender": 8,
         "recommender/versions/7": 7,

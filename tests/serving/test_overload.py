@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -25,23 +24,19 @@ from serving.errors import RequestFailed
 from serving.limits import BatchingConfig
 from serving.server import RunningServer, ServerConfig, start
 
-SLOW_SECONDS = 0.2
 CALLERS = 30
 
 
 class Slow(tf.Module):
-    """A model that takes its time for each call, and counts them."""
+    """A model that takes its time for each call: a tenth of a second or so."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="user_id")])
     def serve(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """[B] → [B], the time of the call."""
-        slept = tf.numpy_function(_sleep, [], tf.float64)
-        return {"at": tf.fill(tf.shape(user_id), slept)}
-
-
-def _sleep() -> float:
-    time.sleep(SLOW_SECONDS)
-    return time.monotonic()
+        """[B] → [B] of ones, by way of many products."""
+        product = tf.eye(300)
+        for _ in tf.range(100):
+            product = tf.matmul(product, product)
+        return {"one": tf.fill(tf.shape(user_id), product[0, 0])}
 
 
 @pytest.fixture
