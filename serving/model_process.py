@@ -15,6 +15,7 @@ import gc
 import logging
 import os
 import queue
+import signal
 import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
@@ -66,8 +67,11 @@ class ModelProcess(Model):
         return self._ask((signature.name, dict(inputs), list(output_filter)))
 
     def warm_up(self) -> None:
-        """As Model.warm_up."""
-        self._ask(("", {}, []))
+        """As Model.warm_up; ModelBroken too where the process dies of it."""
+        try:
+            self._ask(("", {}, []))
+        except ModelFailed as error:
+            raise ModelBroken(f"version {self.version} ended its process in its warm-up") from error
 
     def close(self) -> None:
         """Ends the process."""
@@ -128,6 +132,7 @@ def _serve(path: Path, version: int, pipes: Sequence[Connection], intra_op_threa
     """The child: loads, says so on the first pipe, and answers on all until they are closed."""
     import tensorflow as tf
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the parent says when it is over
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(inter_op_threads)

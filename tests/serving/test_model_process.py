@@ -91,6 +91,13 @@ def test_one_that_dies_is_said_and_started_again(models: Callable[[int], Path], 
     watcher.retire_all()
 
 
+def test_one_that_dies_in_its_warm_up_is_broken(apart: ModelProcess) -> None:
+    os.kill(apart._process.pid or 0, signal.SIGKILL)
+    with pytest.raises(ModelBroken, match="version 7 ended its process in its warm-up"):
+        apart.warm_up()
+    assert not apart.is_alive
+
+
 def test_it_ends_with_its_parent(models: Callable[[int], Path]) -> None:
     code = f"""
 import time
