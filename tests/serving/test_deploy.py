@@ -119,7 +119,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_container(image: Path, command: list[str], tmp: Path) -> subprocess.Popen[str]:
     """Starts a command of the image where no file can be written."""
     assert command[0] == "python"
-    environment = {"PYTHONPATH": str(image), "HOME": "/nowhere", "TMPDIR": str(tmp), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        "PYTHONPATH": str(image),
+        "HOME": "/proc/nowhere",
+        "TMPDIR": str(tmp),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
     def forbid_files() -> None:
         bound = len(b"blat")  # with which Python tries a folder for temporary files; TensorFlow's import asks for one

@@ -78,7 +78,7 @@ def test_publish_refuses_what_cannot_be_served(source: Path, base_path: Path, tm
 
 
 def test_a_failed_copy_leaves_nothing(source: Path, base_path: Path) -> None:
-    os.symlink("/nowhere", source / "dangling")  # copytree cannot follow it
+    os.symlink(source / "nowhere", source / "dangling")  # copytree cannot follow it
     with pytest.raises(ReleaseError, match="version 12 could not be copied"):
         publish(source, base_path, 12)
     assert [entry.name for entry in base_path.iterdir()] == [".publish.lock"]
