@@ -6,8 +6,7 @@ import psutil
 
 from serving.errors import NoRoom
 
-# A servable's vectors are on disk once or twice and in memory up to three times (ScaNN keeps a copy while it serves).
-# 1M items × 64, ScaNN: 0.6 GB on disk, 1.1 GB more in memory when loaded and asked.
+# An estimate: a servable's vectors are on disk once or twice, and in memory up to three times (ScaNN keeps a copy).
 NEEDED_PER_BYTE = 2.0
 CGROUPS = Path("/sys/fs/cgroup")
 

@@ -181,6 +181,7 @@ def run_server(config: ServerConfig) -> None:
 
 def _own_the_process() -> None:
     """What holds for the whole process: turns of Python's threads, what is never garbage."""
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")  # of the processes of the versions
     import serving.endpoints
     import serving.model_process  # noqa: F401  (with all that they import)
 

@@ -290,16 +290,6 @@ def test_a_container_has_less_than_its_machine(tmp_path: Path) -> None:
         check_room(tmp_path, 1_000)
 
 
-def test_a_deadline_of_the_caller_is_kept(steady_server: RunningServer) -> None:
-    with grpc.insecure_channel(f"127.0.0.1:{steady_server.port}") as channel:
-        begun = time.monotonic()
-        with pytest.raises(grpc.RpcError) as late:
-            PredictionServiceStub(channel).Predict(request(), timeout=1e-6)
-        assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        assert time.monotonic() - begun < 5
-        assert PredictionServiceStub(channel).Predict(request(), timeout=10).model_spec.version.value == 7
-
-
 def test_a_configuration_names_one_source_of_models(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match="either a model_base_path or a model_config_file"):
         ServerConfig()

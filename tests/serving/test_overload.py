@@ -21,7 +21,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 
 from serving.client import Client
 from serving.errors import RequestFailed
-from serving.limits import BatchingConfig
+from serving.limits import BatchingConfig, Limits
 from serving.server import RunningServer, ServerConfig, start
 
 CALLERS = 30
@@ -39,13 +39,16 @@ class Slow(tf.Module):
         return {"one": tf.fill(tf.shape(user_id), product[0, 0])}
 
 
-@pytest.fixture
-def slow_server(tmp_path: Path):  # type: ignore[no-untyped-def]
-    """One request at a time, four may wait."""
+@pytest.fixture(params=[30.0])
+def slow_server(tmp_path: Path, request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
+    """One request at a time, four may wait; the parameter is how many seconds a request may take."""
     module = Slow()
     tf.saved_model.save(module, str(tmp_path / "models/1"), signatures={"serving_default": module.serve})
     batching = BatchingConfig(max_batch_size=1, max_waiting_rows=4, num_batch_threads=1)
-    server = start(ServerConfig(model_base_path=tmp_path / "models", port=0, rest_api_port=0, batching=batching))
+    limits = Limits(request_timeout_seconds=request.param)
+    server = start(
+        ServerConfig(model_base_path=tmp_path / "models", port=0, rest_api_port=0, batching=batching, limits=limits)
+    )
     server.wait_until_ready(30)
     yield server
     server.stop()
@@ -77,6 +80,15 @@ def test_what_is_too_much_is_refused_and_what_is_accepted_is_answered(
     assert set(codes) == {good, full}
     assert codes[good] >= 5  # one runs and four wait; a few more as the first are done
     assert ask(slow_server) == good
+
+
+@pytest.mark.parametrize("slow_server", [0.02], indirect=True)
+@pytest.mark.parametrize(("ask", "late"), [(ask_rest, "504"), (ask_grpc, "DEADLINE_EXCEEDED")])
+def test_who_waits_longer_than_there_is_time_is_told_so(
+    slow_server: RunningServer, ask: Callable[[RunningServer], str], late: str
+) -> None:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert late in set(pool.map(ask, [slow_server] * 4))
 
 
 def test_a_server_that_is_killed_serves_again_when_it_is_started(

@@ -110,8 +110,7 @@ def asked() -> dict[str, list[object]]:
     return {"user_id": ["bob"], **lists, "device": [""], "hour": [0.0]}
 
 
-def test_nobody_there_is_said_in_time() -> None:
-    begun = time.monotonic()
+def test_nobody_there_is_said() -> None:
     with Client("127.0.0.1", 1, 1, deadline_seconds=5) as client, pytest.raises(RequestFailed, match="UNAVAILABLE"):
         client.predict("recommend", {})
     with Client("127.0.0.1", rest_port=1, deadline_seconds=5) as client:
@@ -119,7 +118,6 @@ def test_nobody_there_is_said_in_time() -> None:
             client.predict_rest("recommend", {})
         with pytest.raises(RequestFailed, match="no gRPC port"):
             client.predict("recommend", {})
-    assert time.monotonic() - begun < 20
 
 
 def test_both_protocols_encrypted(talkative: Path, tmp_path: Path) -> None:
