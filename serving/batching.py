@@ -26,7 +26,7 @@ import numpy as np
 
 from serving.errors import DeadlineExceeded, Overloaded, ServingError
 from serving.limits import BatchingConfig
-from serving.model import Model
+from serving.model import ServedModel
 from serving.signature import Arrays, Signature
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ Key = tuple[object, ...]
 class _Call:
     """One request that waits."""
 
-    model: Model
+    model: ServedModel
     signature: Signature
     inputs: Arrays
     output_filter: Sequence[str]
@@ -71,7 +71,7 @@ class Batcher:
 
     async def predict(
         self,
-        model: Model,
+        model: ServedModel,
         signature: Signature,
         inputs: Arrays,
         output_filter: Sequence[str] = (),

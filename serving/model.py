@@ -14,7 +14,8 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,27 +64,16 @@ class Users:
         self.leave()
 
 
-class Model:
-    """A loaded version.
-
-    Calls are safe from many threads: TensorFlow releases the interpreter while it works.
-    """
+class ServedModel(ABC):
+    """A version that answers calls, wherever it is; safe from many threads."""
 
     def __init__(
-        self,
-        version: int,
-        functions: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]],
-        signature_defs: Mapping[str, SignatureDef],
-        owner: object,
-        assets: Path | None = None,
+        self, version: int, names: Iterable[str], signature_defs: Mapping[str, SignatureDef], assets: Path | None
     ) -> None:
         self.version = version
         self.users = Users()
         self.signature_defs = dict(signature_defs)
-        self.signatures = {name: _signature(name, signature_defs[name]) for name in functions}
-        self._functions = dict(functions)
-        self._owner = owner  # the functions hold their variables only weakly
-        self._assets = assets
+        self.signatures = {name: _signature(name, signature_defs[name]) for name in names}
         self.release = _document(assets, RELEASE_NAME)
         contract = _document(assets, CONTRACT_NAME) or {}
         self.padded_inputs = frozenset(map(str, contract.get("padded_inputs", ())))  # where '' says nothing
@@ -113,6 +103,40 @@ class Model:
         signature.check_output_filter(output_filter)
         return self.call(signature, inputs, output_filter)
 
+    @abstractmethod
+    def call(self, signature: Signature, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()) -> Arrays:
+        """As `predict`, of inputs and outputs that have been checked."""
+
+    @abstractmethod
+    def warm_up(self) -> None:
+        """Makes the requests that the model brings. Raises ModelBroken when one fails."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives back what would outlive the model."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still be called."""
+        return True
+
+
+class Model(ServedModel):
+    """A version that is loaded in this process: TensorFlow releases the interpreter while it works."""
+
+    def __init__(
+        self,
+        version: int,
+        functions: Mapping[str, Callable[..., Mapping[str, tf.Tensor]]],
+        signature_defs: Mapping[str, SignatureDef],
+        owner: object,
+        assets: Path | None = None,
+    ) -> None:
+        super().__init__(version, functions, signature_defs, assets)
+        self._functions = dict(functions)
+        self._owner = owner  # the functions hold their variables only weakly
+        self._assets = assets
+
     def call(self, signature: Signature, inputs: Mapping[str, np.ndarray], output_filter: Sequence[str] = ()) -> Arrays:
         """As `predict`, of inputs and outputs that have been checked."""
         try:
@@ -130,11 +154,6 @@ class Model:
         except Exception as error:
             log.exception("version %s failed in signature %s", self.version, signature.name)
             raise ModelFailed(f"version {self.version} failed in signature {signature.name}") from error
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it can still be called."""
-        return True
 
     def close(self) -> None:
         """Lets the model give back what outlives it in this process: it has a function `release` then."""

@@ -27,7 +27,7 @@ import numpy as np
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from serving.errors import ModelBroken, ModelFailed, ServingError
-from serving.model import Model, load_model, register_scann_ops
+from serving.model import Model, ServedModel, load_model, register_scann_ops
 from serving.signature import Arrays, Signature
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["serving.model"])
 
 
-class ModelProcess(Model):
+class ModelProcess(ServedModel):
     """The parent's side."""
 
     def __init__(
@@ -49,7 +49,7 @@ class ModelProcess(Model):
         process: ForkServerProcess,
         pipes: Sequence[Connection],
     ) -> None:
-        super().__init__(version, dict.fromkeys(names, _elsewhere), signature_defs, owner=None, assets=assets)
+        super().__init__(version, names, signature_defs, assets)
         self._process = process
         self._has_ended = False
         self._pipes = list(pipes)
@@ -97,7 +97,9 @@ class ModelProcess(Model):
         return answer
 
 
-def load_apart(path: Path, version: int, calls: int = 1, intra_op_threads: int = 1, inter_op_threads: int = 1) -> Model:
+def load_apart(
+    path: Path, version: int, calls: int = 1, intra_op_threads: int = 1, inter_op_threads: int = 1
+) -> ServedModel:
     """Loads the SavedModel in a folder, in a process that makes so many calls at the same time.
 
     Raises ModelBroken, with a message that is fit for callers.
@@ -122,10 +124,6 @@ def load_apart(path: Path, version: int, calls: int = 1, intra_op_threads: int =
     names, definitions = told
     parsed = {name: SignatureDef.FromString(data) for name, data in definitions.items()}
     return ModelProcess(version, names, parsed, path / "assets.extra", process, ours)
-
-
-def _elsewhere(**_: object) -> Mapping[str, object]:
-    raise NotImplementedError("this function is in another process")
 
 
 def _serve(path: Path, version: int, pipes: Sequence[Connection], intra_op_threads: int, inter_op_threads: int) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from serving.errors import InvalidInput, ModelNotFound, StartFailed
-from serving.model import Model
+from serving.model import ServedModel
 from serving.model_config import ModelSettings
 from serving.watcher import VersionStatus, Watcher
 
@@ -23,7 +23,7 @@ class Models:
     """The watchers by name: `start` them, `lease` a model from one, `reload` another list of models."""
 
     def __init__(
-        self, settings: Sequence[ModelSettings], load: Callable[[Path, int], Model], poll_seconds: float = 1.0
+        self, settings: Sequence[ModelSettings], load: Callable[[Path, int], ServedModel], poll_seconds: float = 1.0
     ) -> None:
         self._load = load
         self._poll_seconds = poll_seconds
@@ -91,7 +91,7 @@ class Models:
             raise StartFailed(f"not in service after {timeout_seconds:g} s: {', '.join(late)}; it is tried on")
 
     @contextmanager
-    def lease(self, name: str, version: int | None = None, label: str = "") -> Iterator[Model]:
+    def lease(self, name: str, version: int | None = None, label: str = "") -> Iterator[ServedModel]:
         """Holds a version of a model in memory: the newest, that one, or the one with that label.
 
         Raises:

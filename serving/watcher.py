@@ -21,7 +21,7 @@ from pathlib import Path
 
 from serving.errors import ModelBroken, ModelNotFound, NoRoom
 from serving.memory import available_bytes, check_room
-from serving.model import Model
+from serving.model import ServedModel
 from serving.model_config import ModelSettings
 from serving.releases import complete_versions
 
@@ -48,7 +48,7 @@ class Watcher:
     def __init__(
         self,
         settings: ModelSettings,
-        load: Callable[[Path, int], Model],
+        load: Callable[[Path, int], ServedModel],
         poll_seconds: float = 1.0,
         room: Callable[[], int] = available_bytes,
     ) -> None:
@@ -57,8 +57,8 @@ class Watcher:
         self._load = load
         self._poll_seconds = poll_seconds
         self._room = room
-        self._served: dict[int, Model] = {}
-        self._draining: list[Model] = []
+        self._served: dict[int, ServedModel] = {}
+        self._draining: list[ServedModel] = []
         self._statuses: dict[int, VersionStatus] = {}
         self._failed: dict[int, Fingerprint] = {}
         self._changed = threading.Condition()
@@ -92,7 +92,7 @@ class Watcher:
             time.sleep(DRAINING_POLL_SECONDS)
 
     @contextmanager
-    def lease(self, version: int | None = None) -> Iterator[Model]:
+    def lease(self, version: int | None = None) -> Iterator[ServedModel]:
         """Holds the newest served version (or exactly `version`) in memory.
 
         Raises ModelNotFound if it is not in service.
@@ -241,7 +241,7 @@ class Watcher:
         self._was_empty = is_empty
 
 
-def _close(model: Model) -> None:
+def _close(model: ServedModel) -> None:
     try:
         model.close()
     except Exception:  # what it holds is lost until the process ends; the version that is served must not be
