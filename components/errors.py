@@ -6,6 +6,7 @@ EvergreenError
 │   └── NothingNew     there is nothing that production has not learned
 ├── BuildError         a model or an index cannot be built
 ├── ServableError      a servable did not answer as it must
+├── QuarantinedBefore  what is to be pushed was taken out as bad before
 └── RunFailed          a node of a run failed or was skipped
 """
 
@@ -32,6 +33,10 @@ class BuildError(EvergreenError):
 
 class ServableError(EvergreenError):
     """A servable did not load, or did not answer as its signatures promise."""
+
+
+class QuarantinedBefore(EvergreenError):
+    """What is to be pushed was in production, and a person took it out as bad; the message names both and why."""
 
 
 class RunFailed(EvergreenError):

@@ -108,6 +108,8 @@ def judge(facts: Facts) -> Verdict:
     pusher = run.node("Pusher")
     pushed = pusher.outputs.get("pushed_model") if pusher else None
     if pusher is None or pushed is None or not pushed.properties.get("pushed"):
+        if pushed and (why_not := pushed.properties.get("why_not")):
+            return _because("rejected", "Not pushed", [str(why_not)])
         return Verdict("unchanged", "Complete, and nothing was pushed")
     version = pushed.properties.get("pushed_version")
     if pusher.cached:

@@ -17,6 +17,7 @@ from tfx.types.standard_artifacts import (
 )
 
 from components.artifacts import UserState
+from components.errors import QuarantinedBefore
 from components.pusher.config import PusherConfig
 from components.pusher.push import Parts, push
 from serving.registry import Registry
@@ -43,10 +44,11 @@ def Pusher(
     code_version: Parameter[str],
     config: Parameter[str],
 ) -> None:
-    """Pushes `model` when the Evaluator and the ServableValidator blessed it; says so either way.
+    """Pushes `model` when the Evaluator and the ServableValidator blessed it and nobody quarantined it; says so.
 
     `examples` is not read: it ties the pushed version to its data in the lineage.
-    `pushed_model` gets the custom properties of TFX's own Pusher: `pushed`, `pushed_destination`, `pushed_version`.
+    `pushed_model` gets the custom properties of TFX's own Pusher: `pushed`, `pushed_destination`, `pushed_version`;
+    `why_not` where a person's word stands against it.
     """
     judges = {"the Evaluator": blessing, "the ServableValidator": infra_blessing}
     against = [name for name, given in judges.items() if given.get_int_custom_property("blessed") != 1]
@@ -69,6 +71,10 @@ def Pusher(
         pushed = push(
             registry, parts, *paths, span, run=pushed_model.uri, code_version=code_version, keep_versions=keep
         )
+    except QuarantinedBefore as error:
+        log.warning("span %d: not pushed: %s", span, error)
+        pushed_model.set_string_custom_property("why_not", str(error))
+        return
     finally:
         registry.close()
     pushed_model.set_int_custom_property("pushed", 1)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from components.availability import list_of, replace_mask
-from components.errors import EvergreenError
+from components.errors import EvergreenError, QuarantinedBefore
 from serving.cleaning import remove_old
 from serving.errors import ServingError
 from serving.registry import Registry
@@ -33,6 +33,7 @@ log = logging.getLogger("evergreen.pusher")
 WHO = "pipeline"
 MANIFEST_NAME = "assets.extra/release.json"
 KEPT = ("label", "override", "fingerprint")  # of what the ledger says of a span
+OF_THE_PUSH = frozenset(("version", "why", "metrics", "promoted_from"))  # in a manifest, beside what the servable says
 
 CopyTree = Callable[[Path, Path], object]
 
@@ -100,6 +101,7 @@ def push(
 
     Raises:
         EvergreenError: a file that the push needs is missing; nothing was written.
+        QuarantinedBefore: a pushed version, no other than this, was taken out as bad; nothing was written.
         ServingError: the registry or the serving folder refuse; production is as it was.
     """
     verdict = _read_json(parts.evaluation / "verdict.json", "the evaluation")
@@ -125,6 +127,8 @@ def push(
         metrics = verdict.get("metrics", {})
         manifest = _read_json(parts.servable / MANIFEST_NAME, "the servable")
         manifest = _manifest(manifest, version, why, metrics, promoted_from, code_version)
+        if not (copy_of or promoted_from):
+            _refuse_what_was_quarantined(registry, manifest)
 
         def copy_with_manifest(source: Path, folder: Path) -> None:
             copy_tree(source, folder)
@@ -169,6 +173,22 @@ def _manifest(
     known = {"promoted_from": promoted_from, "code_version": code_version}
     told = {name: value for name, value in known.items() if value is not None}
     return kept | {"version": version, "why": why, "metrics": figures} | told  # JSON has no NaN
+
+
+def _refuse_what_was_quarantined(registry: Registry, manifest: dict[str, Any]) -> None:
+    """The same data, configuration and code make the same model again, once a rollback has its spans learned anew."""
+    of_version = {version.version: version.manifest for version in registry.versions()}
+    for line in registry.audit():
+        was = of_version.get(line.from_version or 0)
+        if line.action in ("rollback", "quarantine") and was and _of_servable(was) == _of_servable(manifest):
+            raise QuarantinedBefore(
+                f"this is version {line.from_version} once more, which {line.who} took out as bad: {line.why}. "
+                "Leave out what it should not have learned (evergreen spans condemn), or change configuration or code"
+            )
+
+
+def _of_servable(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in manifest.items() if name not in OF_THE_PUSH}
 
 
 def _clean(registry: Registry, serving_path: Path, releases_path: Path, keep: int, who: str) -> None:

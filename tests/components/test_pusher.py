@@ -23,12 +23,12 @@ from tfx.types.standard_artifacts import (
 )
 
 from components.artifacts import UserState
-from components.errors import EvergreenError
+from components.errors import EvergreenError, QuarantinedBefore
 from components.pusher.component import Pusher
 from components.pusher.push import Parts, Pushed, push
 from serving.errors import RegistryError
 from serving.registry import Registry
-from serving.releases import complete_versions
+from serving.releases import complete_versions, rollback
 
 MANIFEST = {"learned_until_seconds": 1_700_000_000, "spans": [5]}
 VERDICT = {
@@ -240,6 +240,16 @@ def test_a_promoted_version_is_a_copy_under_a_new_number_that_says_so(
     assert "promoted_from" not in registry.get(400).manifest
 
 
+def test_a_person_may_promote_what_was_quarantined_as_a_copy(tmp_path: Path, registry: Registry, parts: Parts) -> None:
+    push_at(100, tmp_path, registry, parts)
+    push_at(200, tmp_path, registry, parts)
+    old = replace(parts, servable=tmp_path / "serving/100")
+    push_at(300, tmp_path, registry, old, promoted_from=100)
+    rollback(registry, tmp_path / "serving", "bob", "it was the wrong one")
+    push_at(400, tmp_path, registry, old, promoted_from=100)
+    assert states(registry) == {400: "live", 300: "quarantined", 200: "retired", 100: "retired"}
+
+
 def test_what_is_no_retired_version_when_its_turn_comes_is_not_promoted(
     tmp_path: Path, registry: Registry, parts: Parts
 ) -> None:
@@ -260,21 +270,21 @@ def test_a_missing_part_is_refused_before_anything_is_written(tmp_path: Path, re
     assert not (tmp_path / "releases").exists()
 
 
-@pytest.mark.parametrize(("blessed", "is_infra_blessed", "pushed"), [(1, 1, 1), (0, 1, 0), (1, 0, 0), (None, 1, 0)])
-def test_only_what_is_blessed_twice_is_pushed(
-    tmp_path: Path, registry: Registry, parts: Parts, blessed: int | None, is_infra_blessed: int, pushed: int
-) -> None:
+def component(
+    root: Path, registry: Registry, parts: Parts, blessed: int | None = 1, is_infra_blessed: int = 1
+) -> PushedModel:
+    """What the Pusher says of a push."""
     inputs = {
         "model": (Model(), parts.servable),
         "trainer_model": (Model(), parts.trainer),
         "statistics": (ExampleStatistics(), parts.statistics),
         "catalog_statistics": (ExampleStatistics(), parts.catalog_statistics),
         "state": (UserState(), parts.state),
-        "examples": (Examples(), tmp_path),
+        "examples": (Examples(), root),
         "evaluation": (ModelEvaluation(), parts.evaluation),
-        "blessing": (ModelBlessing(), tmp_path),
-        "infra_blessing": (InfraBlessing(), tmp_path),
-        "pushed_model": (PushedModel(), tmp_path / "pushed"),
+        "blessing": (ModelBlessing(), root),
+        "infra_blessing": (InfraBlessing(), root),
+        "pushed_model": (PushedModel(), root / "pushed"),
     }
     artifacts = {}
     for name, (artifact, path) in inputs.items():
@@ -287,12 +297,19 @@ def test_only_what_is_blessed_twice_is_pushed(
         **artifacts,
         span=5,
         registry_url=registry.url,
-        serving_path=str(tmp_path / "serving"),
-        releases_path=str(tmp_path / "releases"),
+        serving_path=str(root / "serving"),
+        releases_path=str(root / "releases"),
         code_version="8c1f00",
         config=json.dumps({"keep_versions": 2}),
     )
-    told = artifacts["pushed_model"]
+    return artifacts["pushed_model"]
+
+
+@pytest.mark.parametrize(("blessed", "is_infra_blessed", "pushed"), [(1, 1, 1), (0, 1, 0), (1, 0, 0), (None, 1, 0)])
+def test_only_what_is_blessed_twice_is_pushed(
+    tmp_path: Path, registry: Registry, parts: Parts, blessed: int | None, is_infra_blessed: int, pushed: int
+) -> None:
+    told = component(tmp_path, registry, parts, blessed, is_infra_blessed)
     assert told.get_int_custom_property("pushed") == pushed
     live = registry.live()
     assert bool(live) == bool(pushed)
@@ -301,3 +318,24 @@ def test_only_what_is_blessed_twice_is_pushed(
         assert live.manifest["code_version"] == "8c1f00"
         assert told.get_string_custom_property("pushed_version") == str(live.version)
         assert Path(told.get_string_custom_property("pushed_destination"), "saved_model.pb").is_file()
+
+
+def test_what_was_taken_out_as_bad_is_not_pushed_once_more(tmp_path: Path, registry: Registry, parts: Parts) -> None:
+    """After a rollback its spans are learned anew, and the same data and configuration make the same model."""
+    push_at(100, tmp_path, registry, parts, code_version="1a2b3c")
+    push_at(200, tmp_path, registry, parts, code_version="8c1f00")
+    rollback(registry, tmp_path / "serving", "bob", "clicks fell")
+    told = component(tmp_path, registry, parts)
+    assert told.get_int_custom_property("pushed") == 0
+    said = told.get_string_custom_property("why_not")
+    assert "this is version 200 once more, which bob took out as bad: clicks fell. Leave out what it should" in said
+    assert states(registry) == {200: "quarantined", 100: "live"}
+    assert visible(tmp_path / "serving") == {"100", ".quarantined.200"}
+
+    registry.remove([200], "pipeline", "of quarantined versions, 0 are kept")
+    with pytest.raises(QuarantinedBefore):  # its files are gone, what it was is known
+        push_at(300, tmp_path, registry, parts, code_version="8c1f00")
+    manifest = json.loads((parts.servable / "assets.extra/release.json").read_text())
+    (parts.servable / "assets.extra/release.json").write_text(json.dumps(manifest | {"model_sha256": "another"}))
+    push_at(300, tmp_path, registry, parts, code_version="8c1f00")
+    assert registry.live().version == 300

@@ -141,6 +141,7 @@ class Recorder:
         cached: tuple[str, ...] = (),
         files: dict[str, Any] | None = None,
         pushed: int = 1,
+        why_not: str = "",
     ) -> None:
         failed = failed or {}
         contexts = self.context("pipeline_run", run_id)
@@ -152,7 +153,7 @@ class Recorder:
                 result = json.dumps({"resultMessage": failed[node_id], "code": 2})
                 execution.custom_properties["__execution_result__"].string_value = result
             elif node_id in FILES:
-                pairs = [self.output(run_id, node_id, (files or {}).get(node_id), pushed)]
+                pairs = [self.output(run_id, node_id, (files or {}).get(node_id), pushed, why_not)]
             if node_id in cached:
                 execution.last_known_state = pb.Execution.CACHED
             node = self.context("node", f"movielens.{node_id}")
@@ -165,7 +166,9 @@ class Recorder:
             self.store.put_contexts([pb.Context(type_id=type_id, name=name)])
         return [self.store.get_context_by_type_and_name(kind, name)]
 
-    def output(self, run_id: str, node_id: str, content: Any, pushed: int) -> tuple[pb.Artifact, pb.Event]:
+    def output(
+        self, run_id: str, node_id: str, content: Any, pushed: int, why_not: str
+    ) -> tuple[pb.Artifact, pb.Event]:
         channel, name, usual = FILES[node_id]
         uri = self.places.artifacts / node_id / channel / run_id
         (uri / name).parent.mkdir(parents=True)
@@ -177,6 +180,7 @@ class Recorder:
         if node_id == "Pusher":
             artifact.custom_properties["pushed"].int_value = pushed
             artifact.custom_properties["pushed_version"].string_value = "1795237069"
+            artifact.custom_properties["why_not"].string_value = why_not
         event = pb.Event(type=pb.Event.OUTPUT)
         event.path.steps.add().key = channel
         event.path.steps.add().index = 0
@@ -270,6 +274,14 @@ def test_a_servable_that_failed_its_check_is_named(recorder: Recorder) -> None:
     report = {"is_blessed": False, "reasons": [why], "checks": checks, "p50_ms": {}}
     recorder.record("r", NODES, files={"ServableValidator": report}, pushed=0)
     assert recorder.page("r").verdict == "Rejected by the servable's check: an unknown user got no items"
+
+
+def test_what_a_person_took_out_before_is_not_pushed_and_the_page_says_so(recorder: Recorder) -> None:
+    why = "this is version 200 once more, which bob took out as bad: clicks fell"
+    recorder.record("r", NODES, pushed=0, why_not=why)
+    assert recorder.page("r").verdict == f"Not pushed: {why}"
+    recorder.record("s", NODES, pushed=0)
+    assert recorder.page("s").verdict == "Complete, and nothing was pushed"
 
 
 def test_the_first_model_has_no_baseline(recorder: Recorder) -> None:
