@@ -95,7 +95,7 @@ class Recommender(tfrs.Model):
     def outcome_logits(
         self, queries: tf.Tensor, candidates: tf.Tensor, rows: tf.Tensor, training: bool = False
     ) -> tf.Tensor:
-        """The ranking head on pairs: queries [..., D], candidates [..., D] and their catalog rows [...] → [..., K]."""
+        """The ranking head on pairs: queries [..., D] or [..., 1, D], candidates [..., D] and rows [...] → [..., K]."""
         return self.ranking_head(queries, candidates, tf.gather(self.statistics, rows), training=training)
 
     def penalty(self) -> tf.Tensor:

@@ -37,8 +37,12 @@ class RankingHead(tf.keras.layers.Layer):
     def call(
         self, queries: tf.Tensor, candidates: tf.Tensor, statistics: tf.Tensor, training: bool = False
     ) -> tf.Tensor:
-        """Logits of pairs: [..., D], [..., D] and [..., S] → [..., K]."""
-        query, candidate = self.query(queries), self.candidate(candidates)
+        """Logits of pairs: [..., D], [..., D] and [..., S] → [..., K].
+
+        A query of many candidates [B, 1, D] is worked on once.
+        """
+        candidate = self.candidate(candidates)
+        query = tf.broadcast_to(self.query(queries), tf.shape(candidate))
         pairs = tf.concat([query, candidate, query * candidate, tf.cast(statistics, query.dtype)], axis=-1)
         hidden = self.dropout(self.hidden(self.cross(pairs)), training=training)
         logits = tf.cast(self.logits(hidden), tf.float32)
@@ -63,7 +67,7 @@ class GradedLogits(tf.keras.layers.Layer):
     def call(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
         """Logits of pairs: float32 [..., D], [..., D] → float32 [..., K]."""
         product = tf.cast(tf.reduce_sum(queries * candidates, axis=-1, keepdims=True), tf.float32) / self._temperature
-        begin = self.begin(tf.concat([queries, candidates], axis=-1))
+        begin = self.begin(tf.concat([tf.broadcast_to(queries, tf.shape(candidates)), candidates], axis=-1))
         return tf.cast(begin, tf.float32) + product * self.scores
 
 

@@ -256,8 +256,7 @@ class Servable(tf.Module):
     def outcome_logits(self, query: Query, rows: tf.Tensor) -> tf.Tensor:
         """The ranking head's logits of pairs, one per interaction type: rows [B, C] → [B, C, types]."""
         candidates = tf.gather(self.embeddings, rows)
-        queries = tf.broadcast_to(query.embedding[:, tf.newaxis, :], tf.shape(candidates))
-        return self.learned.model.outcome_logits(queries, candidates, rows)
+        return self.learned.model.outcome_logits(query.embedding[:, tf.newaxis, :], candidates, rows)
 
     def _temperature(self, query: Query) -> tf.Tensor:
         """1 where popularity answers: its scores are log-probabilities already."""
