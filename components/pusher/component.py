@@ -1,6 +1,7 @@
 """Pusher: brings a servable that was blessed twice into production."""
 
 import logging
+from contextlib import closing
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -47,7 +48,7 @@ def Pusher(
     """Pushes `model` when the Evaluator and the ServableValidator blessed it and nobody quarantined it; says so.
 
     `examples` is not read: it ties the pushed version to its data in the lineage.
-    `pushed_model` gets the custom properties of TFX's own Pusher: `pushed`, `pushed_destination`, `pushed_version`;
+    `pushed_model` gets the custom properties of TFX's own Pusher, `pushed`, `pushed_destination` and `pushed_version`;
     `why_not` where a person's word stands against it.
     """
     judges = {"the Evaluator": blessing, "the ServableValidator": infra_blessing}
@@ -65,18 +66,14 @@ def Pusher(
         evaluation=Path(evaluation.uri),
     )
     keep = TypeAdapter(PusherConfig).validate_json(config).keep_versions
-    paths = (Path(serving_path), Path(releases_path))
-    registry = Registry(registry_url)
+    known = {"run": pushed_model.uri, "code_version": code_version, "keep_versions": keep}
     try:
-        pushed = push(
-            registry, parts, *paths, span, run=pushed_model.uri, code_version=code_version, keep_versions=keep
-        )
+        with closing(Registry(registry_url)) as registry:
+            pushed = push(registry, parts, Path(serving_path), Path(releases_path), span, **known)
     except QuarantinedBefore as error:
         log.warning("span %d: not pushed: %s", span, error)
         pushed_model.set_string_custom_property("why_not", str(error))
         return
-    finally:
-        registry.close()
     pushed_model.set_int_custom_property("pushed", 1)
     pushed_model.set_string_custom_property("pushed_destination", pushed.uri)
     pushed_model.set_string_custom_property("pushed_version", str(pushed.version))
