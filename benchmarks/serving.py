@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -172,12 +173,22 @@ def served(servable: Path, base_path: Path, *flags: str) -> Iterator[tuple[int, 
 
 def wrk(port: int, users: Path, seconds: int, callers: int, rate: int | None = None) -> Result:
     """REST: as fast as `callers` get answers, or random arrivals at a rate."""
+    with wrk_begun(port, users, seconds, callers, rate) as load:
+        return wrk_result(load)
+
+
+def wrk_begun(port: int, users: Path, seconds: int, callers: int, rate: int | None = None) -> subprocess.Popen[str]:
+    """The same, under way."""
     pause = [] if rate is None else [str(1000 * callers / rate)]
     url = f"http://127.0.0.1:{port}/v1/models/recommender:predict"
     script = ["-s", str(HERE / "protocols/recommend.lua"), url, "--", str(users), *pause]
     command = ["wrk", "-t1", f"-c{callers}", f"-d{seconds}s", "--timeout", "30s", *script]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures = re.search(r"RESULT (.*)", done.stdout)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def wrk_result(load: subprocess.Popen[str]) -> Result:
+    """What a load gave; waits for its end."""
+    figures = re.search(r"RESULT (.*)", load.communicate()[0])
     per_second, p50, p99, p999, failed = (figures[1] if figures else "").split()
     return Result(float(per_second), float(p50), float(p99), float(p999), int(failed))
 
@@ -209,8 +220,6 @@ def h2load(port: int, servable: Path, folder: Path, callers: int, seconds: int) 
 
 def change(base_path: Path, servable: Path, swaps: int, port: int, rest_port: int, users: Path, rate: int) -> None:
     """New versions, one after the other, under random arrivals by REST and one steady caller by gRPC."""
-    before = wrk(rest_port, users, 10, CONNECTIONS, rate)
-    print(f"{f'before the swaps, {rate:,} a second':<40}", before, flush=True)
     over, seen = threading.Event(), []
 
     def call() -> None:
@@ -223,24 +232,24 @@ def change(base_path: Path, servable: Path, swaps: int, port: int, rest_port: in
                 seen.append(1)
                 time.sleep(0.01)
 
-    begun = time.monotonic()
-    with futures.ThreadPoolExecutor(2) as pool:
+    with futures.ThreadPoolExecutor(1) as pool:
         caller = pool.submit(call)
-        load = pool.submit(wrk, rest_port, users, max(30, 5 * swaps), CONNECTIONS, rate)
-        for version in range(2, swaps + 2):
-            temporary = base_path / f".{version}.tmp"
-            shutil.copytree(servable, temporary, copy_function=os.link)
-            temporary.rename(base_path / str(version))
-            while f'"{version}"' not in (answer := httpx.get(status_url(rest_port)).text) or "LOADING" in answer:
-                time.sleep(0.05)
-            shutil.rmtree(base_path / str(version - 1)) if version > 2 else None
-            if load.done():
-                raise click.ClickException("the load ended before the swaps")
-        took = time.monotonic() - begun
-        print(f"{swaps} versions in {took:.0f} s, {took / swaps:.1f} s each", flush=True)
-        during = load.result()
-        over.set()
+        try:
+            before = wrk(rest_port, users, 30, CONNECTIONS, rate)
+            print(f"{f'before the swaps, {rate:,} a second':<40}", before, flush=True)
+            begun = time.monotonic()
+            with wrk_begun(rest_port, users, 3600, CONNECTIONS, rate) as load:
+                try:
+                    for version in range(2, swaps + 2):
+                        swap(base_path, servable, version, rest_port)
+                finally:
+                    load.send_signal(signal.SIGINT)
+                took = time.monotonic() - begun
+                during = wrk_result(load)
+        finally:
+            over.set()
         caller.result()
+    print(f"{swaps} versions in {took:.0f} s, {took / swaps:.1f} s each", flush=True)
     print(f"{f'during {swaps} swaps':<40}", during)
     told = httpx.get(f"http://127.0.0.1:{rest_port}/monitoring/prometheus/metrics").text
     counted = re.findall(r'request_count_total{model_name="recommender",status="(\w+)"} (\S+)', told)
@@ -249,6 +258,17 @@ def change(base_path: Path, servable: Path, swaps: int, port: int, rest_port: in
         f"p99 during the swaps: {during.p99 / before.p99:.1f} times that of before; "
         f"gRPC calls: {len(seen):,}, all answered"
     )
+
+
+def swap(base_path: Path, servable: Path, version: int, rest_port: int) -> None:
+    """Brings a version and waits until it is served and the one before is gone."""
+    temporary = base_path / f".{version}.tmp"
+    shutil.copytree(servable, temporary, copy_function=os.link)
+    temporary.rename(base_path / str(version))
+    while f'"{version}"' not in (answer := httpx.get(status_url(rest_port)).text) or "LOADING" in answer:
+        time.sleep(0.05)
+    if version > 2:
+        shutil.rmtree(base_path / str(version - 1))
 
 
 def status_url(rest_port: int) -> str:

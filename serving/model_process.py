@@ -17,11 +17,13 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
@@ -33,6 +35,9 @@ from serving.signature import Arrays, Signature
 log = logging.getLogger(__name__)
 
 END_SECONDS = 5.0
+NICENESS = 19  # of the thread that loads a version: it gets what those who answer calls leave
+P = ParamSpec("P")
+T = TypeVar("T")
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["serving.model"])
 
@@ -135,15 +140,12 @@ def _serve(path: Path, version: int, pipes: Sequence[Connection], intra_op_threa
     tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(inter_op_threads)
     register_scann_ops()
-    tf.constant(0)  # TensorFlow's threads are begun: what follows holds for this one alone
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # behind whoever answers calls
+    tf.constant(0)  # TensorFlow's threads are begun, or they would be of the thread that loads, and as nice
     try:
-        model = load_model(path, version)
+        model = _behind_others(load_model, path, version)
     except ModelBroken as error:
         pipes[0].send(error)
         return
-    finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     gc.freeze()
     pipes[0].send((list(model.signatures), {k: v.SerializeToString() for k, v in model.signature_defs.items()}))
     threads = [threading.Thread(target=_answer, args=(model, pipe)) for pipe in pipes]
@@ -151,6 +153,16 @@ def _serve(path: Path, version: int, pipes: Sequence[Connection], intra_op_threa
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _behind_others(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Works in a thread that gives way to all that answer calls, here and in other processes."""
+
+    def give_way() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+    with ThreadPoolExecutor(1, initializer=give_way) as pool:
+        return pool.submit(work, *args, **kwargs).result()
 
 
 def _answer(model: Model, pipe: Connection) -> None:
@@ -164,7 +176,7 @@ def _answer(model: Model, pipe: Connection) -> None:
             if name:
                 answer = model.call(model.signatures[name], inputs, output_filter)
             else:
-                model.warm_up()
+                _behind_others(model.warm_up)
         except ServingError as error:
             answer = error
         try:

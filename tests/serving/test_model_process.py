@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 from serving.errors import InvalidInput, ModelBroken, ModelFailed
 from serving.model import load_model
 from serving.model_config import ModelSettings
-from serving.model_process import ModelProcess, load_apart
+from serving.model_process import NICENESS, ModelProcess, load_apart
 from serving.releases import publish
 from serving.watcher import Watcher
 
@@ -74,6 +75,42 @@ def test_many_threads_may_call_it(apart: ModelProcess) -> None:
     for thread in threads:
         thread.join()
     assert answers == [3.0] * 160
+
+
+def test_one_that_is_loaded_gives_way_and_one_that_answers_does_not(models: Callable[[int], Path]) -> None:
+    known = {process.pid for process in psutil.Process().children(recursive=True)}
+    is_loaded, seen = threading.Event(), set()
+
+    def watch() -> None:
+        while not is_loaded.is_set():
+            for process in psutil.Process().children(recursive=True):
+                if process.pid not in known:
+                    seen.update(nice for nice, _ in nanoseconds(process.pid).values())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    model = load_apart(models(7), 7)
+    is_loaded.set()
+    watcher.join()
+    assert NICENESS in seen
+    model.warm_up()
+    assert isinstance(model, ModelProcess)
+    before = nanoseconds(pid := model._process.pid)
+    for _ in range(100):
+        model.predict("serving_default", BOB)
+    worked = {nice for thread, (nice, spent) in nanoseconds(pid).items() if spent > before.get(thread, (0, 0))[1]}
+    model.close()
+    assert worked == {0}
+
+
+def nanoseconds(pid: int) -> dict[str, tuple[int, int]]:
+    """By thread: how nice it is, and how long it has run."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):  # it has ended
+            nice = int((task / "stat").read_text().rsplit(")", 1)[1].split()[16])
+            found[task.name] = (nice, int((task / "schedstat").read_text().split()[0]))
+    return found
 
 
 def test_one_that_dies_is_said_and_started_again(models: Callable[[int], Path], base_path: Path) -> None:
