@@ -51,6 +51,7 @@ DEV = [
     "pgserver",
     "pre-commit",
     "pytest",
+    "pytest-xdist",
     "requests",
     "ruff",
     "types-PyYAML",
