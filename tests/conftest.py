@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 
-
 @pytest.hookimpl(tryfirst=True)  # before xdist looks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where tests run in several processes, the tests of a file stay together; those of e2e share a pipeline's runs."""
