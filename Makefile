@@ -20,7 +20,7 @@ serve: $(READY) ## serve the pushed models until stopped
 	@$(BIN)/evergreen serve
 
 test: $(READY) lint ## lint, then the tests, but for those of make kubeflow
-	@$(BIN)/python -m pytest -m "not cluster" --numprocesses 2 --dist loadgroup --ignore tests/serving
+	@$(BIN)/python -m pytest -m "not cluster" --numprocesses 2 --dist loadfile --ignore tests/serving
 	@$(BIN)/python -m pytest -m "not cluster" tests/serving
 
 lint: $(READY) ## ruff, mypy, import rules

@@ -17,15 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-
-@pytest.hookimpl(tryfirst=True)  # before xdist looks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, the tests of a file stay together; those of e2e share a pipeline's runs."""
-    for item in items:
-        folder = item.path.parent
-        item.add_marker(pytest.mark.xdist_group(str(folder if folder.name == "e2e" else item.path)))
-
-
 NAN = float("nan")
 SEQUENCES: list[dict[str, Any]] = [
     {
