@@ -41,8 +41,8 @@ class RankingHead(tf.keras.layers.Layer):
 
         A query of many candidates [B, 1, D] is worked on once.
         """
-        candidate = self.candidate(candidates)
-        query = tf.broadcast_to(self.query(queries), tf.shape(candidate))
+        query, candidate = self.query(queries), self.candidate(candidates)
+        query = tf.broadcast_to(query, tf.shape(candidate))
         pairs = tf.concat([query, candidate, query * candidate, tf.cast(statistics, query.dtype)], axis=-1)
         hidden = self.dropout(self.hidden(self.cross(pairs)), training=training)
         logits = tf.cast(self.logits(hidden), tf.float32)
