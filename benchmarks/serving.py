@@ -156,7 +156,7 @@ def served(servable: Path, base_path: Path, *flags: str) -> Iterator[tuple[int, 
         two.bind(("127.0.0.1", 0))
         ports = one.getsockname()[1], two.getsockname()[1]
     if "--plain" in flags:
-        command = [sys.executable, __file__, "--plain-server", str(servable), str(ports[0])]
+        command = [sys.executable, str(HERE / "load/plain_server.py"), str(servable), str(ports[0])]
     else:
         command = [sys.executable, "-m", "serving.server", "--model-base-path", str(base_path)]
         command += ["--port", str(ports[0]), "--rest-api-port", str(ports[1])]
@@ -181,7 +181,7 @@ def wrk_begun(port: int, users: Path, seconds: int, callers: int, rate: int | No
     """The same, under way."""
     pause = [] if rate is None else [str(1000 * callers / rate)]
     url = f"http://127.0.0.1:{port}/v1/models/recommender:predict"
-    script = ["-s", str(HERE / "protocols/recommend.lua"), url, "--", str(users), *pause]
+    script = ["-s", str(HERE / "load/recommend.lua"), url, "--", str(users), *pause]
     command = ["wrk", "-t1", f"-c{callers}", f"-d{seconds}s", "--timeout", "30s", *script]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -276,42 +276,8 @@ def status_url(rest_port: int) -> str:
     return f"http://127.0.0.1:{rest_port}/v1/models/recommender"
 
 
-def plain_server(servable: Path, port: int) -> None:
-    """The peer: the stubs of tensorflow-serving-api, a thread per call, no batches."""
-    import grpc
-    from tensorflow_serving.apis.predict_pb2 import PredictResponse
-    from tensorflow_serving.apis.prediction_service_pb2_grpc import (
-        PredictionServiceServicer,
-        add_PredictionServiceServicer_to_server,
-    )
-
-    from serving.model import load_model, register_scann_ops
-    from serving.tensor_protos import from_proto, to_proto
-
-    register_scann_ops()
-    model = load_model(servable, version=1)
-    model.warm_up()
-
-    class Service(PredictionServiceServicer):
-        def Predict(self, request, context):
-            inputs = {name: from_proto(name, proto) for name, proto in request.inputs.items()}
-            response = PredictResponse()
-            for name, value in model.predict(request.model_spec.signature_name, inputs).items():
-                to_proto(value, response.outputs[name])
-            return response
-
-    server = grpc.server(futures.ThreadPoolExecutor(32))
-    add_PredictionServiceServicer_to_server(Service(), server)
-    server.add_insecure_port(f"127.0.0.1:{port}")
-    server.start()
-    print("serving", flush=True)
-    server.wait_for_termination()
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--in-process"]:
         call_in_process(Path(sys.argv[2]))
-    elif sys.argv[1:2] == ["--plain-server"]:
-        plain_server(Path(sys.argv[2]), int(sys.argv[3]))
     else:
         main()
