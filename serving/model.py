@@ -113,7 +113,7 @@ class ServedModel(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Gives back what would outlive the model."""
+        """Ends it; no call comes after that."""
 
     @property
     def is_alive(self) -> bool:
@@ -156,10 +156,7 @@ class Model(ServedModel):
             raise ModelFailed(f"version {self.version} failed in signature {signature.name}") from error
 
     def close(self) -> None:
-        """Lets the model give back what outlives it in this process: it has a function `release` then."""
-        release = getattr(self._owner, "release", None)
-        if callable(release):
-            release()
+        """Nothing: what it holds goes with it, and with this process what TensorFlow keeps of it."""
 
     def warm_up(self) -> None:
         """Makes the requests that the model brings; of one that brings none, `serving_default` with a dummy batch.

@@ -245,7 +245,7 @@ def _close(model: ServedModel) -> None:
     try:
         model.close()
     except Exception:  # what it holds is lost until the process ends; the version that is served must not be
-        log.exception("version %s could not give back what it holds", model.version)
+        log.exception("version %s did not end as it should", model.version)
 
 
 def _fingerprint(path: Path) -> Fingerprint:

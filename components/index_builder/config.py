@@ -53,7 +53,7 @@ class IndexConfig:
     top_k: int = Field(default=10, ge=1)  # items per answer
     num_candidates: int = Field(default=200, ge=1)  # items retrieved and ranked per request
     kind: Literal["auto", "exact", "scann", "portable"] = "auto"  # portable: stock TensorFlow Serving serves it
-    exact_below_items: int = Field(default=1_000, ge=256)  # of kind auto: smaller catalogs are scored as a whole
+    exact_below_items: int = Field(default=10_000, ge=256)  # of kind auto: smaller catalogs are scored as a whole
     num_leaves: int | None = Field(default=None, ge=1)  # None: √N, and 4 √N where leaves are scored exactly
     min_recall: float = Field(default=0.95, ge=0, le=1)  # of the true top `num_candidates`, on real queries
     exclude_seen: bool | tuple[str, ...] = True  # of a user's own history: all, or only interactions of these types

@@ -43,10 +43,6 @@ class Index(tf.Module):
     def bytes_read(self, effort: Effort) -> float:
         """Of memory, per query: what a search of that effort costs on any machine, for searches wait for memory."""
 
-    def release(self) -> tf.Tensor:
-        """Gives back what a loaded index holds beside its variables; a search after it takes it again. Always true."""
-        return tf.constant(True)
-
     def __str__(self) -> str:
         return self.kind
 

@@ -71,16 +71,16 @@ class AppliedRules(tf.Module):
         Pinned items come first. Then item after item the best that keeps within the caps; where none is left that does,
         the best of all. −inf is never shown.
         """
-        places = tf.range(len(self.pinned), 0, -1, tf.float32)  # the first pinned has the most
-        lift = tf.linalg.matvec(tf.cast(rows[:, :, tf.newaxis] == self.pinned, tf.float32), places)
-        is_shown = scores > -np.inf
-        by_pin = tf.where(is_shown, lift, -1.0)
         order = tf.argsort(scores, direction="DESCENDING", stable=True)
-        pins = tf.gather(by_pin, order, batch_dims=1)
-        order = tf.gather(order, tf.argsort(pins, direction="DESCENDING", stable=True), batch_dims=1)
+        is_shown, is_pinned = scores > -np.inf, tf.zeros_like(rows, tf.bool)
+        if len(self.pinned):
+            places = tf.range(len(self.pinned), 0, -1, tf.float32)  # the first pinned has the most
+            lift = tf.linalg.matvec(tf.cast(rows[:, :, tf.newaxis] == self.pinned, tf.float32), places)
+            pins, is_pinned = tf.gather(tf.where(is_shown, lift, -1.0), order, batch_dims=1), lift > 0
+            order = tf.gather(order, tf.argsort(pins, direction="DESCENDING", stable=True), batch_dims=1)
         if not self.has_caps:
             return order, tf.zeros_like(order, tf.bool)
-        return self._within_caps(rows, is_shown, lift > 0, order, top_k)
+        return self._within_caps(rows, is_shown, is_pinned, order, top_k)
 
     def _within_caps(
         self, rows: tf.Tensor, is_shown: tf.Tensor, is_pinned: tf.Tensor, order: tf.Tensor, top_k: int

@@ -56,11 +56,6 @@ class ScannIndex(Index):
         rows = tf.where(is_real, tf.cast(found.indices, tf.int64) + 1, 0)
         return padded(rows, tf.where(is_real, found.distances, -np.inf), count)
 
-    def release(self) -> tf.Tensor:
-        """As Index.release: the searcher, a copy of all codes and vectors, which TensorFlow keeps for the process."""
-        tf.raw_ops.DestroyResourceOp(resource=self._state.recreate_handle(), ignore_lookup_error=True)
-        return tf.constant(True)
-
     def efforts(self, count: int) -> tuple[Sequence[int], Sequence[int]]:
         """Leaves from one to all, reorderings from what the answer has to sixteen times that."""
         steps = math.ceil(math.log(max(self.num_leaves, 1), 1.5))

@@ -17,7 +17,7 @@ from components.availability import mask
 from components.index_builder.config import IndexConfig
 from components.index_builder.context_popularity import ContextPopularity
 from components.index_builder.filters import Filters
-from components.index_builder.index import NOT_FOUND, Index, best, padded
+from components.index_builder.index import NOT_FOUND, Index, padded
 from components.index_builder.popular import Popular
 from components.index_builder.rules import AppliedRules
 from components.index_builder.users import UserState
@@ -100,7 +100,6 @@ class Servable(tf.Module):
         self._num_searched = min(OVERSAMPLING * config.num_candidates, self.num_items)
         self._learned_variables = [*model.query_tower.variables, *model.ranking_head.variables, model.statistics]
         self.embeddings = table
-        self.release = tf.function(index.release, input_signature=[], autograph=False)  # a server calls it at the end
         hidden = [*unavailable, *config.rules.blocked]
         self.may_be_shown = tf.Variable(mask(model.catalog.ids.tolist(), hidden), trainable=False, name="may_be_shown")
         self.item_ids = tf.Variable(np.array([b"", *model.catalog.ids.tolist()], object), trainable=False)
@@ -174,8 +173,23 @@ class Servable(tf.Module):
         """The nearest items that may be shown, best first: rows and retrieval scores [B, C]; row 0, −inf for none.
 
         The index is asked for more than C. Where what may stay of that cannot fill K places, every item is scored, so
-        K items come whenever K exist.
+        K items come whenever K exist. Where the index scores every item anyway, what may not stay never competes.
         """
+        if self.index.kind == "exact":
+            rows, scores = self._best_of_all(query, unwanted)
+            if allow is None:
+                return rows, scores
+            is_open = tf.reduce_any(tf.not_equal(allow, ""), axis=1)
+        else:
+            rows, scores = self._searched(query, unwanted, allow)
+            is_open = rows[:, self.top_k - 1] == 0
+        return tf.cond(
+            tf.reduce_any(is_open),
+            lambda: self._with_exact(rows, scores, tf.where(is_open), query, unwanted, allow),
+            lambda: (rows, scores),
+        )
+
+    def _searched(self, query: Query, unwanted: tf.Tensor, allow: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
         rows, scores = self.index.search(query.embedding, self._num_searched)
         cold = query.is_cold[:, tf.newaxis]
         popular = self.popular.rows[tf.newaxis, :]
@@ -183,15 +197,18 @@ class Servable(tf.Module):
         scores = tf.where(cold, self.popular.of(popular, query.contexts), scores)
         scores = tf.where(self._may_stay(rows, unwanted, allow), scores, NOT_FOUND)
         scores, columns = tf.math.top_k(scores, k=self.num_candidates)
-        rows = tf.where(scores > NOT_FOUND, tf.gather(rows, columns, batch_dims=1), 0)
-        is_short = rows[:, self.top_k - 1] == 0
-        if self._num_searched == self.num_items and self.index.kind == "exact":
-            return rows, scores
-        return tf.cond(
-            tf.reduce_any(is_short),
-            lambda: self._with_exact(rows, scores, tf.where(is_short), query, unwanted, allow),
-            lambda: (rows, scores),
-        )
+        return tf.where(scores > NOT_FOUND, tf.gather(rows, columns, batch_dims=1), 0), scores
+
+    def _best_of_all(self, query: Query, unwanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `retrieve` without a filter; [B, N + 1] scores are made on the way."""
+        rows = tf.range(self.num_items + 1, dtype=tf.int64)[tf.newaxis]
+        products = tf.matmul(query.embedding, self.embeddings, transpose_b=True)
+        scores = tf.where(query.is_cold[:, tf.newaxis], self.popular.of(rows, query.contexts), products)
+        scores = tf.where(self.may_be_shown, scores, NOT_FOUND)
+        request = tf.zeros_like(unwanted) + tf.range(tf.shape(unwanted, tf.int64)[0])[:, tf.newaxis]
+        places, nothing = tf.stack([request, unwanted], axis=2), tf.fill(tf.shape(unwanted), NOT_FOUND)
+        scores, rows = tf.math.top_k(tf.tensor_scatter_nd_update(scores, places, nothing), k=self.num_candidates)
+        return tf.where(scores > NOT_FOUND, tf.cast(rows, tf.int64), 0), scores
 
     def _with_exact(
         self,
@@ -208,13 +225,8 @@ class Servable(tf.Module):
         """
 
         def of_all(request: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            products = tf.linalg.matvec(self.embeddings, query.embedding[request])
-            all_rows = tf.range(self.num_items + 1, dtype=tf.int64)[tf.newaxis]
-            popularity = self.popular.of(all_rows, query.of(request[tf.newaxis]).contexts)[0]
-            all_scores = tf.where(query.is_cold[request], popularity, products)
-            out = unwanted[request][:, tf.newaxis]
-            keeps = tf.tensor_scatter_nd_update(self.may_be_shown, out, tf.zeros_like(out[:, 0], tf.bool))
-            return best(tf.where(keeps, all_scores, NOT_FOUND)[tf.newaxis], self.num_candidates)
+            one = request[tf.newaxis]
+            return self._best_of_all(query.of(one), tf.gather(unwanted, one))
 
         def of_filtered(request: tf.Tensor, allowed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             one = request[tf.newaxis]

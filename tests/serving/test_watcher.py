@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,17 +18,17 @@ from serving.watcher import Watcher
 
 
 class Loads:
-    """Loads models, and remembers which versions it was asked for and which gave back what they held."""
+    """Loads models, and remembers which versions it was asked for and which were ended."""
 
     def __init__(self) -> None:
         self.versions: list[int] = []
-        self.released: list[int] = []
+        self.ended: list[int] = []
 
     def __call__(self, path: Path, version: int) -> Model:
         self.versions.append(version)
-        loaded = load_model(path, version)
-        owner = SimpleNamespace(loaded=loaded, release=lambda: self.released.append(version))
-        return Model(version, loaded._functions, loaded.signature_defs, owner)
+        model = load_model(path, version)
+        model.close = lambda: self.ended.append(version)  # type: ignore[method-assign]
+        return model
 
 
 @pytest.fixture
@@ -89,12 +88,12 @@ def test_a_version_in_use_is_drained_before_it_is_unloaded(
         publish(models(8), base_path, 2)
         watcher.poll()
         assert states(watcher) == {2: "AVAILABLE", 1: "UNLOADING"}
-        assert loads.released == []
+        assert loads.ended == []
         answer = old.predict("serving_default", {"user_id": np.array([b"bob"], dtype=object)})
         assert answer["item_ids"].tolist() == [[b"7/2", b"7/4"]]  # the call that it was leased for still works
     watcher.poll()
     assert states(watcher) == {2: "AVAILABLE", 1: "END"}
-    assert loads.released == [1]
+    assert loads.ended == [1]
 
 
 def test_a_quarantined_version_gives_way_to_the_one_before(
@@ -165,7 +164,7 @@ def test_a_version_that_fails_its_warm_up_never_serves(
     assert states(watcher) == {2: "END", 1: "AVAILABLE"}
     assert "fails its warm-up" in watcher.statuses()[0].error
     assert "the index is empty" in watcher.statuses()[0].error
-    assert loads.released == [2]
+    assert loads.ended == [2]
 
 
 def test_a_restart_over_a_broken_newest_version_serves_the_last_good_one(

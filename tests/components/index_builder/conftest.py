@@ -14,7 +14,8 @@ def small(world, make_catalog, make_model, tmp_path_factory):
 @pytest.fixture(scope="session")
 def large(world, make_catalog, make_model, tmp_path_factory):
     model = make_model(make_catalog(1_200), max_history=MAX_HISTORY)
-    return build(world, model, tmp_path_factory.mktemp("large"), top_k=10, num_candidates=50, min_recall=0.9)
+    config = {"top_k": 10, "num_candidates": 50, "min_recall": 0.9, "exact_below_items": 1_000}
+    return build(world, model, tmp_path_factory.mktemp("large"), **config)
 
 
 @pytest.fixture(scope="session")

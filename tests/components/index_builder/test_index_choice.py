@@ -67,7 +67,7 @@ def hard(num_items=4_000, dim=24):
 
 def test_what_misses_the_bar_is_replaced_by_the_next_kind_and_that_is_said(caplog):
     vectors, queries = hard()
-    config = IndexConfig(top_k=1, num_candidates=2, num_leaves=20, min_recall=1.0)
+    config = IndexConfig(top_k=1, num_candidates=2, num_leaves=20, min_recall=1.0, exact_below_items=1_000)
     tuned = choose(table_of(vectors), queries, config)
     assert tuned.index.kind == "exact"  # portable opens half of the leaves at most, and random directions lie in all
     assert [words.split(": recall 0.")[0] for words in tuned.why_not] == ["scann", "portable"]
