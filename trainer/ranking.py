@@ -39,14 +39,24 @@ class RankingHead(tf.keras.layers.Layer):
     ) -> tf.Tensor:
         """Logits of pairs: [..., D], [..., D] and [..., S] → [..., K].
 
-        A query of many candidates [B, 1, D] is worked on once.
+        A query of many candidates [B, 1, D] is worked on once. The layers see pairs [P, D]: a dense layer is one
+        operation there, and a dozen where there are more dimensions.
         """
-        query, candidate = self.query(queries), self.candidate(candidates)
-        query = tf.broadcast_to(query, tf.shape(candidate))
-        pairs = tf.concat([query, candidate, query * candidate, tf.cast(statistics, query.dtype)], axis=-1)
+        shape, dim = tf.shape(candidates), candidates.shape[-1]
+
+        def of_pairs(values: tf.Tensor) -> tf.Tensor:
+            return tf.reshape(tf.broadcast_to(values, shape), [-1, dim])
+
+        query = self.query(tf.reshape(queries, [-1, dim]))
+        query, candidates = of_pairs(tf.reshape(query, tf.shape(queries))), tf.reshape(candidates, [-1, dim])
+        candidate = self.candidate(candidates)
+        statistics = tf.cast(tf.reshape(statistics, [-1, statistics.shape[-1]]), query.dtype)
+        pairs = tf.concat([query, candidate, query * candidate, statistics], axis=-1)
         hidden = self.dropout(self.hidden(self.cross(pairs)), training=training)
         logits = tf.cast(self.logits(hidden), tf.float32)
-        return logits if self.grades is None else logits + self.grades(queries, candidates)
+        if self.grades is not None:
+            logits += self.grades(of_pairs(queries), candidates)
+        return tf.reshape(logits, tf.concat([shape[:-1], tf.shape(logits)[-1:]], axis=0))
 
 
 class GradedLogits(tf.keras.layers.Layer):
@@ -65,9 +75,9 @@ class GradedLogits(tf.keras.layers.Layer):
         self.begin = tf.keras.layers.Dense(num_types, name="begin")
 
     def call(self, queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """Logits of pairs: float32 [..., D], [..., D] → float32 [..., K]."""
+        """Logits of pairs: float32 [P, D], [P, D] → float32 [P, K]."""
         product = tf.cast(tf.reduce_sum(queries * candidates, axis=-1, keepdims=True), tf.float32) / self._temperature
-        begin = self.begin(tf.concat([tf.broadcast_to(queries, tf.shape(candidates)), candidates], axis=-1))
+        begin = self.begin(tf.concat([queries, candidates], axis=-1))
         return tf.cast(begin, tf.float32) + product * self.scores
 
 
