@@ -4,8 +4,9 @@
     python benchmarks/serving.py --pipeline movielens --swaps 100          and versions that change under load
 
 Every request asks `recommend` for one user. First the call in process, then the server as `python -m serving.server`
-starts it, on the same cores as the load: one caller, saturation, and random arrivals at fixed rates. Beside it a plain
-Python gRPC server (a thread per call, no batches) over the same model. wrk: random users; h2load: one user.
+starts it, on the same cores as the load: one caller, saturation, random arrivals at fixed rates, and a few of them
+beside somebody who asks for many users at once. Beside it a plain Python gRPC server (a thread per call, no batches)
+over the same model. wrk: random users; h2load: one user.
 Needs Debian's packages wrk and nghttp2-client. Latencies in milliseconds.
 """
 
@@ -36,6 +37,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != HERE]  # this file is not the package `serving`
 CONNECTIONS = 200  # of random arrivals
 CALLERS = (1, 64)
+BULK = 5_000  # users of one request
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 
 
@@ -91,6 +93,7 @@ def main(pipeline: str | None, servable: Path | None, rates: str, seconds: int, 
             for rate in (*map(int, rates.split(",")), half):
                 said = f"REST, {rate:,} a second, at random" + (" (half)" if rate == half else "")
                 print(f"{said:<40}", wrk(rest_port, users, seconds, CONNECTIONS, rate), flush=True)
+            print(f"{f'REST, 100 a second, beside {BULK:,} users':<40}", beside_bulk(rest_port, users), flush=True)
             if swaps:
                 change(folder / "models", servable, swaps, port, rest_port, users, half)
 
@@ -191,6 +194,17 @@ def wrk_result(load: subprocess.Popen[str]) -> Result:
     figures = re.search(r"RESULT (.*)", load.communicate()[0])
     per_second, p50, p99, p999, failed = (figures[1] if figures else "").split()
     return Result(float(per_second), float(p50), float(p99), float(p999), int(failed))
+
+
+def beside_bulk(port: int, users: Path) -> Result:
+    """REST, while another caller asks for many users at once, one such request after the other."""
+    ids, nothing = users.read_text().split(), [[""]] * BULK
+    body = {"user_id": (ids * BULK)[:BULK], "history": nothing, "exclude": nothing, "allow": nothing}
+    with wrk_begun(port, users, 10, CONNECTIONS, 100) as load:
+        while load.poll() is None:
+            url = f"http://127.0.0.1:{port}/v1/models/recommender:predict"
+            httpx.post(url, json={"signature_name": "recommend", "inputs": body}, timeout=60).raise_for_status()
+        return wrk_result(load)
 
 
 def h2load(port: int, servable: Path, folder: Path, callers: int, seconds: int) -> Result:

@@ -7,7 +7,8 @@
 Nobody waits for company: a free worker takes what is there, at most `max_batch_size` rows of one model and signature.
 Alone a request is made at once; under load the batches grow by themselves. What a batch's calls have in common is a
 key: model, signature, and the shapes behind the rows. Inputs that the model says may be padded ('' in its contract) go
-together at different widths, if these are of about one size.
+together at different widths, if these are of about one size. A request of more rows is made in parts, one after the
+other, and others have their turns between: a thousand users at once do not make one user wait.
 
 A request with a bad value fails alone: the calls of a batch that failed are made one by one.
 """
@@ -86,11 +87,33 @@ class Batcher:
         """
         signature.check_inputs(inputs)
         signature.check_output_filter(output_filter)
-        loop = asyncio.get_running_loop()
         deadline = time.monotonic() + timeout_seconds if timeout_seconds is not None else float("inf")
-        rows = _rows(signature, inputs)
+        rows, at_most = _rows(signature, inputs), self.config.max_batch_size
+        if rows is None or rows <= at_most:
+            return await self._queued(model, signature, inputs, output_filter, rows, deadline)
+        parts: list[Arrays] = []
+        for begin in range(0, rows, at_most):
+            part = {name: value[begin : begin + at_most] for name, value in inputs.items()}
+            size = min(at_most, rows - begin)
+            outputs = await self._queued(model, signature, part, output_filter, size, deadline)
+            shapes = {name: (size, *value.shape[1:]) for name, value in (parts or [outputs])[0].items()}
+            if any(value.shape != shapes[name] for name, value in outputs.items()):  # what it says is of all rows
+                return await self._queued(model, signature, inputs, output_filter, None, deadline)
+            parts.append(outputs)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    async def _queued(
+        self,
+        model: ServedModel,
+        signature: Signature,
+        inputs: Arrays,
+        output_filter: Sequence[str],
+        rows: int | None,
+        deadline: float,
+    ) -> Arrays:
+        loop = asyncio.get_running_loop()
         call = _Call(model, signature, inputs, output_filter, rows or 1, deadline, loop, loop.create_future())
-        key = (id(call),) if rows is None or rows > self.config.max_batch_size else _key(call)
+        key = (id(call),) if rows is None else _key(call)
         with self._changed:
             if self._is_closed:
                 raise Overloaded("the server is stopping; ask another one")

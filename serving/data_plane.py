@@ -6,9 +6,10 @@ to having its outputs, so that a switch in the middle never mixes two versions i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
@@ -16,6 +17,10 @@ from serving.batching import Batcher
 from serving.errors import ModelNotFound
 from serving.models import Models
 from serving.signature import Arrays, Signature
+
+LARGE_BYTES, LARGE_VALUES = 2**16, 2**14  # of a request, of an answer: others would feel it
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,11 @@ class Prediction:
     version: int
     signature_name: str
     outputs: Arrays
+
+    @property
+    def is_large(self) -> bool:
+        """Whether to write it takes time that others should not wait."""
+        return sum(value.size for value in self.outputs.values()) > LARGE_VALUES
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class DataPlane:
         self,
         target: Target,
         signature_name: str,
-        read_inputs: Callable[[Signature], Arrays],
+        read_inputs: Callable[[Signature], Awaitable[Arrays]],
         output_filter: Sequence[str] = (),
         timeout_seconds: float | None = None,
     ) -> Prediction:
@@ -67,7 +77,7 @@ class DataPlane:
         """
         with self.models.lease(target.model, target.version, target.label) as model:
             signature = model.signature(signature_name)
-            inputs = read_inputs(signature)
+            inputs = await read_inputs(signature)
             outputs = await self.batcher.predict(model, signature, inputs, output_filter, timeout_seconds)
             return Prediction(model.version, signature.name, outputs)
 
@@ -82,3 +92,8 @@ class DataPlane:
             if model.release is None:
                 raise ModelNotFound(f"version {model.version} of model {target.model} has no release.json")
             return model.version, model.release
+
+
+async def beside(is_large: bool, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the work gives; of something large it is done in a thread, and the event loop goes on for others."""
+    return await asyncio.to_thread(work, *args, **kwargs) if is_large else work(*args, **kwargs)

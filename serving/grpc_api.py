@@ -26,7 +26,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from serving.data_plane import DataPlane, Target
+from serving.data_plane import DataPlane, Target, beside
 from serving.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -198,7 +198,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
         spec = request.model_spec
         async with self._answering(context, "Predict", spec.name):
 
-            def read_inputs(_: Signature) -> Arrays:
+            async def read_inputs(_: Signature) -> Arrays:
                 return {name: from_proto(name, proto) for name, proto in request.inputs.items()}
 
             remaining = context.time_remaining()
@@ -213,8 +213,7 @@ class PredictionService(_Service, prediction_service_pb2_grpc.PredictionServiceS
             response = predict_pb2.PredictResponse(
                 model_spec=_model_spec(spec.name, answer.version, answer.signature_name)
             )
-            for name, value in answer.outputs.items():
-                to_proto(value, response.outputs[name])
+            await beside(answer.is_large, _write, answer.outputs, response)
         return response
 
     async def GetModelMetadata(
@@ -276,6 +275,11 @@ def status_response(statuses: list[VersionStatus]) -> get_model_status_pb2.GetMo
         entry.status.error_code = UNKNOWN if status.error else OK
         entry.status.error_message = status.error
     return response
+
+
+def _write(outputs: Arrays, response: predict_pb2.PredictResponse) -> None:
+    for name, value in outputs.items():
+        to_proto(value, response.outputs[name])
 
 
 def _target(spec: model_pb2.ModelSpec) -> Target:

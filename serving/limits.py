@@ -29,7 +29,7 @@ class Limits:
 class BatchingConfig:
     """How calls are made together; rows count, and a request may bring many.
 
-    max_batch_size        rows of one call; a request of more goes alone
+    max_batch_size        rows of one call; a request of more is made in parts, and others have turns between
     batch_timeout_micros  how long a free worker waits for a batch to fill up; 0: not at all
     max_waiting_rows      of all calls together; what comes then is refused (RESOURCE_EXHAUSTED, 429)
     num_batch_threads     calls of models that run at the same time; by default one core is left to the protocols

@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
-from serving.data_plane import DataPlane, Target
+from serving.data_plane import LARGE_BYTES, DataPlane, Target, beside
 from serving.errors import (
     DeadlineExceeded,
     InvalidInput,
@@ -41,6 +41,7 @@ from serving.grpc_api import status_response
 from serving.json_tensors import parse_body
 from serving.limits import Limits
 from serving.metrics import Metrics
+from serving.signature import Arrays, Signature
 
 if TYPE_CHECKING:
     from serving.tls import Tls
@@ -65,7 +66,6 @@ _LOOK = re.compile(_TARGET + r"(/metadata|/release)?", re.ASCII)
 
 _GREATEST_VERSION = 2**63 - 1
 BACKLOG = 2_048  # as uvicorn's own
-LARGE_BYTES = 2**16  # a body from which on it is read beside the event loop
 METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
@@ -149,11 +149,17 @@ async def _respond(plane: DataPlane, metrics: Metrics, request: Request, limits:
         target, verb = _target(call), call[4]
         if verb != "predict":
             raise NotOffered(f"{verb} is not offered by this server; use predict")
-        parsed = await asyncio.to_thread(parse_body, body) if len(body) > LARGE_BYTES else parse_body(body)
+        is_large = len(body) > LARGE_BYTES
+        parsed = await beside(is_large, parse_body, body)
+
+        async def read_inputs(signature: Signature) -> Arrays:
+            return await beside(is_large, parsed.read_inputs, signature)
+
         answer = await plane.predict(
-            target, parsed.signature_name, parsed.read_inputs, timeout_seconds=until - time.monotonic()
+            target, parsed.signature_name, read_inputs, timeout_seconds=until - time.monotonic()
         )
-        return _Answer(parsed.write_outputs(answer.outputs), "Predict", target.model)
+        written = await beside(answer.is_large, parsed.write_outputs, answer.outputs)
+        return _Answer(written, "Predict", target.model)
     if request.method == "GET" and (look := _LOOK.fullmatch(path)):
         target = _target(look)
         if look[4] == "/metadata":

@@ -13,6 +13,7 @@ from serving.errors import InvalidInput
 
 # A proto may state a shape of any size and give one value to fill it with; this bounds what that may cost.
 MAX_FILLED_ELEMENTS = 1 << 20
+AT_A_TIME = 1 << 15  # values: between two such parts other threads have their turn
 
 _FIELDS = {
     dtype.as_datatype_enum: (np.dtype(dtype.as_numpy_dtype), field)
@@ -45,10 +46,12 @@ def to_proto(value: np.ndarray, proto: TensorProto | None = None) -> TensorProto
     proto.dtype = number
     for size in value.shape:
         proto.tensor_shape.dim.add(size=size)
-    values = value.ravel().tolist()
-    if number == _STRING:
-        values = [item.encode() if isinstance(item, str) else item for item in values]
-    getattr(proto, _FIELDS[number][1]).extend(values)
+    written, flat = getattr(proto, _FIELDS[number][1]), value.ravel()
+    for begin in range(0, len(flat), AT_A_TIME):
+        values = flat[begin : begin + AT_A_TIME].tolist()
+        if number == _STRING:
+            values = [item.encode() if isinstance(item, str) else item for item in values]
+        written.extend(values)
     return proto
 
 

@@ -88,6 +88,11 @@ class TinyRecommender(tf.Module):
         """Fails for a number beyond the rows: the data are wrong, not the shape."""
         return {"y": tf.gather(self.items, tf.cast(x, tf.int32))}
 
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def distinct(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What all rows have between them: [B] → as many as there are."""
+        return {"y": tf.unique(x).y}
+
 
 class BrokenOnCall(tf.Module):
     """Loads well, and fails on every call."""
@@ -111,6 +116,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
         "sense": module.sense,
         "echo_bytes": module.echo_bytes,
         "lookup_by_number": module.lookup_by_number,
+        "distinct": module.distinct,
     }
 
     def model(mark: int) -> Path:

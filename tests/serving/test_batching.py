@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serving.batching import Batcher
+from serving.data_plane import Prediction, beside
 from serving.errors import DeadlineExceeded, InvalidInput, Overloaded, StartFailed
 from serving.limits import BatchingConfig
 from serving.model import Model, load_model
@@ -191,11 +192,37 @@ def test_who_goes_away_is_not_computed_and_does_not_unload_what_runs(
     assert gate.rows == [1]
 
 
-def test_what_has_no_rows_in_common_goes_alone(model: Model, batcher: Batcher, gate: Gate) -> None:
-    asked = [("serving_default", users(*some)) for some in (["ann"], [], ["ann"] * 5)]
-    answers = run(model, batcher, gate, *asked)
-    assert gate.rows == [1, 0, 5]  # none at all; more than a batch holds
-    assert [answer["scores"].shape for answer in answers] == [(1, 2), (0, 2), (5, 2)]
+def test_what_has_no_rows_goes_alone(model: Model, batcher: Batcher, gate: Gate) -> None:
+    answers = run(model, batcher, gate, *(("serving_default", users(*some)) for some in (["ann"], [], ["ann"])))
+    assert gate.rows == [1, 0, 1]
+    assert [answer["scores"].shape for answer in answers] == [(1, 2), (0, 2), (1, 2)]
+
+
+def test_who_brings_many_rows_lets_others_in_between(model: Model, batcher: Batcher, gate: Gate) -> None:
+    many = ["ann", "bob", "nobody"] * 3
+    answers = run(model, batcher, gate, *(("serving_default", users(*some)) for some in (["ann"], many, ["bob"])))
+    assert gate.rows == [1, 4, 1, 4, 1]  # the last one came after the nine, and has its answer after four
+    for name, value in model.predict("serving_default", users(*many)).items():
+        np.testing.assert_array_equal(answers[1][name], value)
+
+
+def test_a_bad_value_fails_the_request_that_it_is_in(model: Model, batcher: Batcher, gate: Gate) -> None:
+    numbers = np.array([0, 1, 2, 0, 1, 99], np.float32)
+    answer = run(model, batcher, gate, ("lookup_by_number", {"x": numbers}))[0]
+    assert isinstance(answer, InvalidInput)
+
+
+def test_what_is_of_all_rows_together_is_made_of_all_rows_together(model: Model, batcher: Batcher, gate: Gate) -> None:
+    asked = {"x": np.array([1, 2, 2, 3, 4, 1], np.float32)}
+    answer = run(model, batcher, gate, ("distinct", asked))[0]
+    assert answer["y"].tolist() == [1, 2, 3, 4]
+
+
+def test_what_is_large_is_done_beside_the_event_loop() -> None:
+    here = threading.get_ident()
+    assert asyncio.run(beside(False, threading.get_ident)) == here != asyncio.run(beside(True, threading.get_ident))
+    answers = [Prediction(1, "", {"y": np.zeros([rows, 64])}).is_large for rows in (1, 256, 257)]
+    assert answers == [False, False, True]
 
 
 def test_the_end_answers_what_waits_and_refuses_what_comes(model: Model, batcher: Batcher, gate: Gate) -> None:

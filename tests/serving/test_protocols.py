@@ -32,6 +32,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("half_plus_three", {"x": [1.0, 2.0, 5.0]}),
     ("sense", {"tag": ["t"], "signal": [[1, 2, 3, 4, 2**40]], "sensor": [[[0.1, 2], [3, 4]]]}),
     ("echo_bytes", {"image": [b"\xff\xfe", b""]}),
+    ("half_plus_three", {"x": list(range(35_000))}),  # made in parts, and written beside the event loop
 ]
 
 

@@ -91,12 +91,13 @@ def test_a_hundred_switches_under_load_lose_no_call_and_mix_no_versions(
     server = serve(base_path)
     server.wait_until_ready(30)
     is_over, failures, seen = threading.Event(), [], {"predict": [], "predict_rest": []}
+    users = ["ann", "bob", "x"] * 12  # more than a batch holds: made in two parts
 
     def call_until_over(method: str) -> None:
         with client_of(server) as client:
             while not is_over.is_set():
                 try:
-                    answer = getattr(client, method)("serving_default", {"user_id": ["ann", "bob", "x"]})
+                    answer = getattr(client, method)("serving_default", {"user_id": users})
                     seen[method].append(marks_in(answer))
                 except ServingError as error:
                     failures.append(str(error))
