@@ -37,7 +37,7 @@ from serving.errors import (
     ServingError,
     StartFailed,
 )
-from serving.limits import Limits
+from serving.limits import Limits, Places
 from serving.metrics import Metrics
 from serving.model_config import settings_of
 from serving.models import RELOAD_SECONDS
@@ -75,7 +75,6 @@ async def start_grpc(
             ("grpc.max_send_message_length", limits.max_message_bytes),
             ("grpc.max_concurrent_streams", limits.max_connections),
         ],
-        maximum_concurrent_rpcs=limits.max_connections,
     )
     health_service, added = health.aio.HealthServicer(), _Services()
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
@@ -166,6 +165,7 @@ class _Service:
         self._plane = plane
         self._metrics = metrics
         self._limits = limits
+        self._places = Places(limits.max_connections)
 
     async def _not_offered(self, request: Message, context: grpc.aio.ServicerContext) -> Any:
         async with self._answering(context, type(request).__name__.removesuffix("Request"), ""):
@@ -177,7 +177,8 @@ class _Service:
         begun = time.perf_counter()
         code, said = grpc.StatusCode.OK, ""
         try:
-            yield
+            with self._places:
+                yield
         except ServingError as error:
             code, said = CODES.get(type(error), grpc.StatusCode.INTERNAL), str(error)
         except Exception:

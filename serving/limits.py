@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 
-from serving.errors import StartFailed
+from serving.errors import Overloaded, StartFailed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,22 @@ class Limits:
         for name in ("max_message_bytes", "max_connections", "request_timeout_seconds", "keep_alive_seconds"):
             if (got := getattr(self, name)) <= 0:
                 raise StartFailed(f"{name} must be greater than 0, got {got}")
+
+
+class Places:
+    """For so many requests at the same time, of one event loop: `with places:`."""
+
+    def __init__(self, count: int) -> None:
+        self._count = self._free = count
+
+    def __enter__(self) -> None:
+        """Takes one. Raises Overloaded when there is none."""
+        if not self._free:
+            raise Overloaded(f"{self._count} requests are under way, more are not taken; try again later")
+        self._free -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self._free += 1
 
 
 @dataclass(frozen=True, kw_only=True)

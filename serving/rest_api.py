@@ -17,6 +17,8 @@ import logging
 import re
 import socket
 import time
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import uvicorn
@@ -38,8 +40,9 @@ from serving.errors import (
     StartFailed,
 )
 from serving.grpc_api import status_response
+from serving.http_connection import HttpConnection
 from serving.json_tensors import parse_body
-from serving.limits import Limits
+from serving.limits import Limits, Places
 from serving.metrics import Metrics
 from serving.signature import Arrays, Signature
 
@@ -106,7 +109,7 @@ def rest_server(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=limits.max_connections,
+        http=partial(HttpConnection, head_seconds=limits.request_timeout_seconds),  # type: ignore[arg-type]
         timeout_keep_alive=limits.keep_alive_seconds,
         timeout_graceful_shutdown=grace_seconds,
         **(tls.for_uvicorn() if tls else {}),
@@ -116,6 +119,7 @@ def rest_server(
 
 def build_app(plane: DataPlane, metrics: Metrics, limits: Limits) -> ASGIApp:
     """The ASGI application. It has no router: it reads the path as TensorFlow Serving does."""
+    places = Places(limits.max_connections)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         response = await answer(Request(scope, receive))
@@ -124,7 +128,8 @@ def build_app(plane: DataPlane, metrics: Metrics, limits: Limits) -> ASGIApp:
     async def answer(request: Request) -> Response:
         begun, code, answered = time.perf_counter(), 200, None
         try:
-            answered = await _respond(plane, metrics, request, limits)
+            with places if request.method == "POST" else nullcontext():
+                answered = await _respond(plane, metrics, request, limits)
         except ServingError as error:
             code, said = CODES.get(type(error), 500), str(error)
         except ClientDisconnect:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import http.client
 import ipaddress
+import json
 import re
 import shutil
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -239,6 +242,35 @@ def test_a_body_that_does_not_come_is_given_up(impatient: RunningServer) -> None
         answer = connection.recv(4096)
     assert b" 504 " in answer.splitlines()[0]
     assert b"the body did not come in 0.5 s; 1 bytes of it did" in answer
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/mod", b"POST / HTTP/1.1\r\nHost: a\r\n"])
+def test_a_head_that_does_not_come_is_given_up(impatient: RunningServer, sent: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", impatient.rest_api_port)) as connection:
+        connection.sendall(sent)
+        connection.settimeout(10)
+        assert connection.recv(4096) == b""
+
+
+def test_a_head_that_comes_by_and_by_is_given_up(impatient: RunningServer) -> None:
+    with socket.create_connection(("127.0.0.1", impatient.rest_api_port)) as connection:
+        connection.sendall(b"GET /")
+        connection.settimeout(0.1)
+        until, is_open = time.monotonic() + 10, True
+        while is_open and time.monotonic() < until:
+            with suppress(TimeoutError, BrokenPipeError):
+                connection.sendall(b"a")
+                is_open = connection.recv(1) != b""
+    assert not is_open
+
+
+def test_a_connection_may_rest_between_requests(impatient: RunningServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", impatient.rest_api_port)
+    for _ in range(3):
+        connection.request("POST", "/v1/models/recommender:predict", json.dumps(ASKED))
+        assert connection.getresponse().read()  # http.client takes no other connection than the first
+        time.sleep(0.8)
+    connection.close()
 
 
 def test_too_large_a_message_is_refused_by_both(impatient: RunningServer) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -63,7 +64,8 @@ def ask_grpc(server: RunningServer) -> str:
     request = PredictRequest()
     request.model_spec.name = "recommender"
     request.inputs["user_id"].CopyFrom(tf.make_tensor_proto([b"ann"]))
-    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+    own = [("grpc.use_local_subchannel_pool", 1)]  # a connection of its own, as another process has
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}", own) as channel:
         try:
             PredictionServiceStub(channel).Predict(request, timeout=30)
         except grpc.RpcError as error:
@@ -80,6 +82,52 @@ def test_what_is_too_much_is_refused_and_what_is_accepted_is_answered(
     assert set(codes) == {good, full}
     assert codes[good] >= 5  # one runs and four wait; a few more as the first are done
     assert ask(slow_server) == good
+
+
+@pytest.fixture
+def small_server(tmp_path: Path) -> Iterator[RunningServer]:
+    """Two requests under way by each protocol."""
+    tf.saved_model.save(module := Slow(), str(tmp_path / "models/1"), signatures={"serving_default": module.serve})
+    config = ServerConfig(
+        model_base_path=tmp_path / "models", port=0, rest_api_port=0, limits=Limits(max_connections=2)
+    )
+    server = start(config)
+    server.wait_until_ready(30)
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(("ask", "good", "full"), [(ask_rest, "200", "429"), (ask_grpc, "OK", "RESOURCE_EXHAUSTED")])
+def test_more_requests_than_may_be_under_way_are_refused(
+    small_server: RunningServer, ask: Callable[[RunningServer], str], good: str, full: str
+) -> None:
+    with concurrent.futures.ThreadPoolExecutor(CALLERS) as pool:
+        codes = Counter(pool.map(ask, [small_server] * CALLERS))
+    assert set(codes) == {good, full}
+    assert codes[good] >= 2
+    assert ask(small_server) == good
+
+
+def test_a_refused_request_is_told_in_json_and_counted(small_server: RunningServer) -> None:
+    url = f"http://127.0.0.1:{small_server.rest_api_port}"
+
+    def call(_: int) -> httpx.Response:
+        return httpx.post(f"{url}/v1/models/recommender:predict", json={"instances": [{"user_id": "ann"}]}, timeout=30)
+
+    with concurrent.futures.ThreadPoolExecutor(CALLERS) as pool:
+        refused = [answer.json() for answer in pool.map(call, range(CALLERS)) if answer.status_code == 429]
+    assert {"2 requests are under way" in answer["error"] for answer in refused} == {True}
+    told = httpx.get(f"{url}/monitoring/prometheus/metrics").text
+    counted = re.search(r'request_count_total\{.*"RESOURCE_EXHAUSTED"\} (\S+)', told)
+    assert counted
+    assert float(counted[1]) == len(refused)
+
+
+def test_connections_that_say_nothing_keep_nobody_out(small_server: RunningServer) -> None:
+    silent = [socket.create_connection(("127.0.0.1", small_server.rest_api_port)) for _ in range(20)]
+    assert ask_rest(small_server) == "200"
+    for connection in silent:
+        connection.close()
 
 
 @pytest.mark.parametrize("slow_server", [0.02], indirect=True)
