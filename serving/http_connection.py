@@ -1,4 +1,4 @@
-"""A connection of REST whose requests have to come: uvicorn waits for the head of one as long as it takes."""
+"""A connection of REST whose other end has to take part: uvicorn waits for it as long as it takes."""
 
 from __future__ import annotations
 
@@ -9,38 +9,61 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 class HttpConnection(HttpToolsProtocol):
-    """Closed where a head is not complete some seconds after the connection was made, or after the head's first byte.
+    """Closed where a request's head is not complete in some seconds, or in as many nothing of an answer is taken.
 
-    Between requests uvicorn's own limit holds (`timeout_keep_alive`), for bodies that of who reads them.
+    The seconds begin when the connection is made, or with the head's first byte. Between requests uvicorn's own limit
+    holds (`timeout_keep_alive`), for bodies that of who reads them.
     """
 
-    def __init__(self, *args: Any, head_seconds: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, patience_seconds: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._head_seconds = head_seconds
-        self._late: asyncio.TimerHandle | None = None
+        self._patience = patience_seconds
+        self._head: asyncio.TimerHandle | None = None
+        self._reader: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head is waited for."""
         super().connection_made(transport)
-        self._wait_for_a_head()
+        self._head = self.loop.call_later(self._patience, transport.close)
 
     def data_received(self, data: bytes) -> None:
         """A request has begun, or a part of its head is here."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
-            self._wait_no_longer()
-        elif self._late is None:
-            self._wait_for_a_head()
+            _cancel(self._head)
+            self._head = None
+        elif self._head is None:
+            self._head = self.loop.call_later(self._patience, self.transport.close)
+
+    def pause_writing(self) -> None:
+        """More of an answer waits than is buffered gladly."""
+        super().pause_writing()
+        self._expect_less(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Little of it still waits."""
+        _cancel(self._reader)
+        super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for."""
-        self._wait_no_longer()
+        _cancel(self._head)
+        _cancel(self._reader)
         super().connection_lost(exc)
 
-    def _wait_for_a_head(self) -> None:
-        self._late = self.loop.call_later(self._head_seconds, self.transport.close)
+    def _expect_less(self, before: int) -> None:
+        """Looks again after a while; where no byte has gone by then, the connection ends."""
 
-    def _wait_no_longer(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+        def look() -> None:
+            now = self.transport.get_write_buffer_size()
+            if now < before:
+                self._expect_less(now)
+            else:
+                self.transport.abort()
+
+        self._reader = self.loop.call_later(self._patience, look)
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

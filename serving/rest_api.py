@@ -109,7 +109,7 @@ def rest_server(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        http=partial(HttpConnection, head_seconds=limits.request_timeout_seconds),  # type: ignore[arg-type]
+        http=partial(HttpConnection, patience_seconds=limits.request_timeout_seconds),  # type: ignore[arg-type]
         timeout_keep_alive=limits.keep_alive_seconds,
         timeout_graceful_shutdown=grace_seconds,
         **(tls.for_uvicorn() if tls else {}),
@@ -164,6 +164,8 @@ async def _respond(plane: DataPlane, metrics: Metrics, request: Request, limits:
             target, parsed.signature_name, read_inputs, timeout_seconds=until - time.monotonic()
         )
         written = await beside(answer.is_large, parsed.write_outputs, answer.outputs)
+        if len(written) > limits.max_message_bytes:
+            raise InvalidInput(f"the answer is larger than {limits.max_message_bytes} bytes; ask for less at once")
         return _Answer(written, "Predict", target.model)
     if request.method == "GET" and (look := _LOOK.fullmatch(path)):
         target = _target(look)

@@ -30,7 +30,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from serving.errors import NoRoom, ServingError, StartFailed
-from serving.limits import Limits
+from serving.limits import BatchingConfig, Limits
 from serving.memory import available_bytes, check_room
 from serving.releases import publish
 from serving.server import RunningServer, ServerConfig, start
@@ -271,6 +271,44 @@ def test_a_connection_may_rest_between_requests(impatient: RunningServer) -> Non
         assert connection.getresponse().read()  # http.client takes no other connection than the first
         time.sleep(0.8)
     connection.close()
+
+
+@pytest.fixture
+def generous(base_path: Path, models: Callable[[int], Path]) -> Iterator[RunningServer]:
+    """Two seconds of patience, large batches, answers of 10 MB at most."""
+    publish(models(7), base_path, 7)
+    limits = Limits(request_timeout_seconds=2.0, max_message_bytes=10_000_000)
+    batching = BatchingConfig(max_batch_size=1_000_000)
+    server = start(ServerConfig(model_base_path=base_path, port=0, rest_api_port=0, limits=limits, batching=batching))
+    server.wait_until_ready(30)
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize(("is_read", "whole"), [(True, True), (False, False)])
+def test_who_takes_nothing_of_an_answer_is_let_go(generous: RunningServer, is_read: bool, whole: bool) -> None:
+    body = json.dumps({"instances": ["ann"] * 200_000})  # 9 MB of answer, more than the kernel takes
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.connect(("127.0.0.1", generous.rest_api_port))
+        head = f"POST /v1/models/recommender:predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall((head + body).encode())
+        connection.settimeout(20)
+        received = connection.recv(1)
+        for _ in range(120):
+            time.sleep(0.05)
+            received += connection.recv(65_536) if is_read else b""
+        with suppress(ConnectionError):
+            while not received.endswith(b"]}") and (part := connection.recv(1_000_000)):
+                received += part
+    assert received.endswith(b"]}") == whole
+
+
+def test_too_large_an_answer_is_refused(generous: RunningServer) -> None:
+    asked = {"instances": ["ann"] * 250_000}
+    answer = httpx.post(url_of(generous, "/v1/models/recommender:predict"), json=asked, timeout=30)
+    assert answer.status_code == 400
+    assert answer.json() == {"error": "the answer is larger than 10000000 bytes; ask for less at once"}
 
 
 def test_too_large_a_message_is_refused_by_both(impatient: RunningServer) -> None:
