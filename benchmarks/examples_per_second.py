@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import root_on_path  # noqa: F401
 from fresh_process import Prepare, Runs, Work, in_fresh_process, interleaved
 
 ROWS_PER_USER = 50  # of the first table's logs

@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
+import root_on_path  # noqa: F401
 
 ITEMS_RANKED, USERS_AT_A_TIME = 50, 256
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import root_on_path  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+import root_on_path  # noqa: F401
 
 HISTORY, USERS, COMMON, RARE = 50, 10_000, 20, 10_000
 
