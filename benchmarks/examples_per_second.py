@@ -18,13 +18,15 @@ for the first table.
 import json
 import os
 import platform
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
-import root_on_path  # noqa: F401
 from fresh_process import Prepare, Runs, Work, in_fresh_process, interleaved
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `serving` is the package, not the script beside this
 
 ROWS_PER_USER = 50  # of the first table's logs
 ITEMS = 50_000

@@ -9,6 +9,7 @@ scores of items (`rank`). Differences are those of float32 sums in another order
 
 import glob
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from typing import Any
 
 import click
 import numpy as np
-import root_on_path  # noqa: F401
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `serving` is the package, not the script beside this
 
 ITEMS_RANKED, USERS_AT_A_TIME = 50, 256
 

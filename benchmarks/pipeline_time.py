@@ -7,13 +7,15 @@ around it: `fit` of the same model on the same batches, the index alone, both se
 """
 
 import logging
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
-import root_on_path  # noqa: F401
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `serving` is the package, not the script beside this
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -20,7 +21,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-import root_on_path  # noqa: F401
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `serving` is the package, not the script beside this
 
 HISTORY, USERS, COMMON, RARE = 50, 10_000, 20, 10_000
 

@@ -32,9 +32,9 @@ from pathlib import Path
 import click
 import httpx
 import numpy as np
-import root_on_path  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))  # `serving` is the package, not this
 CONNECTIONS = 200  # of random arrivals
 CALLERS = (1, 64)
 BULK = 5_000  # users of one request
