@@ -8,7 +8,8 @@ Nobody waits for company: a free worker takes what is there, at most `max_batch_
 Alone a request is made at once; under load the batches grow by themselves. What a batch's calls have in common is a
 key: model, signature, and the shapes behind the rows. Inputs that the model says may be padded ('' in its contract) go
 together at different widths, if these are of about one size. A request of more rows is made in parts, one after the
-other, and others have their turns between: a thousand users at once do not make one user wait.
+other, and others have their turns between: they wait for a part, not for all. So a signature whose first dimension is
+open has to treat each row by itself; what else it does is noticed only where the shape of a part's answer shows it.
 
 A request with a bad value fails alone: the calls of a batch that failed are made one by one.
 """
@@ -21,7 +22,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -87,41 +88,35 @@ class Batcher:
         """
         signature.check_inputs(inputs)
         signature.check_output_filter(output_filter)
+        loop = asyncio.get_running_loop()
         deadline = time.monotonic() + timeout_seconds if timeout_seconds is not None else float("inf")
         rows, at_most = _rows(signature, inputs), self.config.max_batch_size
+        whole = _Call(model, signature, inputs, output_filter, rows or 1, deadline, loop, loop.create_future())
         if rows is None or rows <= at_most:
-            return await self._queued(model, signature, inputs, output_filter, rows, deadline)
+            return await self._made(whole, is_alone=rows is None)
         parts: list[Arrays] = []
         for begin in range(0, rows, at_most):
-            part = {name: value[begin : begin + at_most] for name, value in inputs.items()}
+            some = {name: value[begin : begin + at_most] for name, value in inputs.items()}
             size = min(at_most, rows - begin)
-            outputs = await self._queued(model, signature, part, output_filter, size, deadline)
+            part = replace(whole, inputs=some, rows=size, future=loop.create_future(), begun=time.monotonic())
+            outputs = await self._made(part, is_begun=bool(parts))
             shapes = {name: (size, *value.shape[1:]) for name, value in (parts or [outputs])[0].items()}
             if any(value.shape != shapes[name] for name, value in outputs.items()):  # what it says is of all rows
-                return await self._queued(model, signature, inputs, output_filter, None, deadline)
+                return await self._made(replace(whole, begun=time.monotonic()), is_alone=True, is_begun=True)
             parts.append(outputs)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    async def _queued(
-        self,
-        model: ServedModel,
-        signature: Signature,
-        inputs: Arrays,
-        output_filter: Sequence[str],
-        rows: int | None,
-        deadline: float,
-    ) -> Arrays:
-        loop = asyncio.get_running_loop()
-        call = _Call(model, signature, inputs, output_filter, rows or 1, deadline, loop, loop.create_future())
-        key = (id(call),) if rows is None else _key(call)
+    async def _made(self, call: _Call, is_alone: bool = False, is_begun: bool = False) -> Arrays:
+        """Queues a call, and waits; of a request that has begun no further part is refused."""
         with self._changed:
             if self._is_closed:
                 raise Overloaded("the server is stopping; ask another one")
-            if self._rows + call.rows > max(self.config.max_waiting_rows, call.rows):
+            if not is_begun and self._rows + call.rows > max(self.config.max_waiting_rows, call.rows):
                 raise Overloaded(
                     f"{self._rows} rows wait for a model, at most {self.config.max_waiting_rows} may; try again later"
                 )
             self._rows += call.rows
+            key = (id(call),) if is_alone else _key(call)
             self._waiting.setdefault(key, deque()).append(call)
             self._changed.notify()
         return await call.future

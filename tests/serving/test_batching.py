@@ -209,13 +209,21 @@ def test_who_brings_many_rows_lets_others_in_between(model: Model, batcher: Batc
 def test_a_bad_value_fails_the_request_that_it_is_in(model: Model, batcher: Batcher, gate: Gate) -> None:
     numbers = np.array([0, 1, 2, 0, 1, 99], np.float32)
     answer = run(model, batcher, gate, ("lookup_by_number", {"x": numbers}))[0]
+    assert gate.rows == [4, 2]
     assert isinstance(answer, InvalidInput)
 
 
+def test_a_request_that_has_begun_is_not_refused_in_the_middle(model: Model, batcher: Batcher, gate: Gate) -> None:
+    others = [("serving_default", users(*["bob"] * rows)) for rows in (2, 4)]
+    answers = run(model, batcher, gate, ("serving_default", users(*["ann"] * 8)), *others)
+    assert gate.rows == [4, 2, 4, 4]  # four rows wait when the last four come, and six may
+    assert [len(answer["scores"]) for answer in answers] == [8, 2, 4]
+
+
 def test_what_is_of_all_rows_together_is_made_of_all_rows_together(model: Model, batcher: Batcher, gate: Gate) -> None:
-    asked = {"x": np.array([1, 2, 2, 3, 4, 1], np.float32)}
-    answer = run(model, batcher, gate, ("distinct", asked))[0]
-    assert answer["y"].tolist() == [1, 2, 3, 4]
+    for numbers in ([1, 2, 2, 3, 4, 1], [1, 2, 3, 4, 1, 1]):  # seen in the first part; in the second
+        answer = run(model, batcher, gate, ("distinct", {"x": np.array(numbers, np.float32)}))[0]
+        assert answer["y"].tolist() == [1, 2, 3, 4]
 
 
 def test_what_is_large_is_done_beside_the_event_loop() -> None:
