@@ -9,7 +9,7 @@ from serving.errors import Overloaded, StartFailed
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """max_message_bytes        of a request or an answer
-    max_connections           requests under way per protocol; more are refused
+    max_connections           requests under way by each protocol; more are refused
     request_timeout_seconds   from the first byte of a request to the model's answer, unless its caller gives less
     keep_alive_seconds        how long an idle REST connection stays open
     """

@@ -156,7 +156,7 @@ class Model(ServedModel):
             raise ModelFailed(f"version {self.version} failed in signature {signature.name}") from error
 
     def close(self) -> None:
-        """Nothing: what it holds goes with it, and with this process what TensorFlow keeps of it."""
+        """Does nothing: TensorFlow frees what it keeps of a model when this process ends."""
 
     def warm_up(self) -> None:
         """Makes the requests that the model brings; of one that brings none, `serving_default` with a dummy batch.

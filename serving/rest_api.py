@@ -149,8 +149,8 @@ def build_app(plane: DataPlane, metrics: Metrics, limits: Limits) -> ASGIApp:
 
 async def _respond(plane: DataPlane, metrics: Metrics, request: Request, limits: Limits) -> _Answer:
     path, until = request.url.path, time.monotonic() + limits.request_timeout_seconds
-    body = await _read_body(request, limits)
     if request.method == "POST" and (call := _CALL.fullmatch(path)):
+        body = await _read_body(request, limits)
         target, verb = _target(call), call[4]
         if verb != "predict":
             raise NotOffered(f"{verb} is not offered by this server; use predict")

@@ -39,8 +39,8 @@ class RankingHead(tf.keras.layers.Layer):
     ) -> tf.Tensor:
         """Logits of pairs: [..., D], [..., D] and [..., S] → [..., K].
 
-        A query of many candidates [B, 1, D] is worked on once. The layers see pairs [P, D]: a dense layer is one
-        operation there, and a dozen where there are more dimensions.
+        A query of many candidates [B, 1, D] is worked on once. The layers see pairs [P, D]: on two dimensions a dense
+        layer is one operation, on three about a dozen.
         """
         shape, dim = tf.shape(candidates), candidates.shape[-1]
 

@@ -55,7 +55,7 @@ def signatures(servable: Servable, transform: tft.TFTransformOutput) -> dict[str
         user_rows, given = servable.user_lookup(user_id), servable.items(history)
         query, used = servable.query(user_rows, transformed_context(context), given)
         stored = History(tf.gather(servable.user_items, user_rows), tf.gather(servable.user_types, user_rows))
-        seen = [servable.seen(history) for history in (servable.as_history(given), stored)]  # one of them is used
+        seen = [servable.seen(history) for history in (servable.as_history(given), stored)]  # the query stands on one
         answer = servable.answer(query, tf.concat([servable.items(exclude), *seen], axis=1), allow)
         k = servable.top_k
         return {

@@ -266,31 +266,42 @@ def test_a_head_that_comes_by_and_by_is_given_up(impatient: RunningServer) -> No
 
 def test_a_connection_may_rest_between_requests(impatient: RunningServer) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", impatient.rest_api_port)
+    connection.connect()
+    connection.auto_open = 0  # no other connection than this
     for _ in range(3):
         connection.request("POST", "/v1/models/recommender:predict", json.dumps(ASKED))
-        assert connection.getresponse().read()  # http.client takes no other connection than the first
+        assert connection.getresponse().read()
         time.sleep(0.8)
     connection.close()
 
 
-@pytest.fixture
-def generous(base_path: Path, models: Callable[[int], Path]) -> Iterator[RunningServer]:
-    """Two seconds of patience, large batches, answers of 10 MB at most."""
+@pytest.fixture(params=["http"])
+def generous(
+    base_path: Path, models: Callable[[int], Path], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[RunningServer]:
+    """Two seconds of patience, one between requests, large batches, answers of 10 MB at most."""
     publish(models(7), base_path, 7)
-    limits = Limits(request_timeout_seconds=2.0, max_message_bytes=10_000_000)
+    certificate, key = Authority(tmp_path, "servers").issue("recommender")
+    tls = Tls(certificate=certificate, key=key) if request.param == "https" else None
+    limits = Limits(request_timeout_seconds=2.0, keep_alive_seconds=1, max_message_bytes=10_000_000)
     batching = BatchingConfig(max_batch_size=1_000_000)
-    server = start(ServerConfig(model_base_path=base_path, port=0, rest_api_port=0, limits=limits, batching=batching))
+    server = start(
+        ServerConfig(model_base_path=base_path, port=0, rest_api_port=0, limits=limits, batching=batching, tls=tls)
+    )
     server.wait_until_ready(30)
     yield server
     server.stop()
 
 
-@pytest.mark.parametrize(("is_read", "whole"), [(True, True), (False, False)])
-def test_who_takes_nothing_of_an_answer_is_let_go(generous: RunningServer, is_read: bool, whole: bool) -> None:
+@pytest.mark.parametrize(
+    ("generous", "is_read"), [("http", True), ("http", False), ("https", False)], indirect=["generous"]
+)
+def test_who_takes_nothing_of_an_answer_is_let_go(generous: RunningServer, is_read: bool) -> None:
     body = json.dumps({"instances": ["ann"] * 200_000})  # 9 MB of answer, more than the kernel takes
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-        connection.connect(("127.0.0.1", generous.rest_api_port))
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        plain.connect(("127.0.0.1", generous.rest_api_port))
+        connection = ssl._create_unverified_context().wrap_socket(plain) if generous.config.tls else plain
         head = f"POST /v1/models/recommender:predict HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall((head + body).encode())
         connection.settimeout(20)
@@ -298,10 +309,10 @@ def test_who_takes_nothing_of_an_answer_is_let_go(generous: RunningServer, is_re
         for _ in range(120):
             time.sleep(0.05)
             received += connection.recv(65_536) if is_read else b""
-        with suppress(ConnectionError):
+        with suppress(ConnectionError, ssl.SSLError):
             while not received.endswith(b"]}") and (part := connection.recv(1_000_000)):
                 received += part
-    assert received.endswith(b"]}") == whole
+    assert received.endswith(b"]}") == is_read
 
 
 def test_too_large_an_answer_is_refused(generous: RunningServer) -> None:
