@@ -47,17 +47,22 @@ class Filters(tf.Module):
         return self._row_of.get(f"{feature}={value}".encode(), -1)
 
     def allowed(self, rows: tf.Tensor, allow: tf.Tensor) -> tf.Tensor:
-        """Which of each request's items pass: rows [B, C], `feature=value` string [B, F], '' pads → bool [B, C]."""
-        wanted = self._wanted(allow)
-        has = tf.gather(self.values_of, rows)[:, :, :, tf.newaxis] == wanted[:, tf.newaxis, tf.newaxis, :]
-        return self._passes(tf.reduce_any(has, axis=2), wanted, allow)
+        """Which of each request's items pass: rows [B or 1, C], `feature=value` string [B, F], '' pads → bool [B, C].
+
+        Where nobody filters, nothing is looked at.
+        """
+        return tf.cond(
+            tf.reduce_any(tf.not_equal(allow, "")),
+            lambda: self._passing(rows, allow),
+            lambda: tf.ones([tf.shape(allow)[0], tf.shape(rows)[1]], tf.bool),
+        )
 
     def holders(self, allow: tf.Tensor) -> tf.Tensor:
         """Among which items one request's filter has to look: string [F], one not '' → rows int64 [M], each once.
 
         The items that have a wanted value of one feature: of that for which they are the fewest.
         """
-        wanted = tf.maximum(self._wanted(allow), 0)  # a value that no item has is like ''
+        wanted = tf.unique(tf.maximum(self._wanted(allow), 0)).y  # a value that no item has is like ''
         begins, ends = tf.gather(self._begins, wanted), tf.gather(self._begins, wanted + 1)
         groups = tf.gather(self.groups, wanted)
         counts = tf.math.unsorted_segment_sum(ends - begins, tf.where(wanted > 0, groups, -1), len(self.names) or 1)
@@ -66,20 +71,25 @@ class Filters(tf.Module):
         places = tf.ragged.range(tf.boolean_mask(begins, chosen), tf.boolean_mask(ends, chosen)).values
         return tf.cast(tf.unique(tf.gather(self._holders, places)).y, tf.int64)
 
+    def _passing(self, rows: tf.Tensor, allow: tf.Tensor) -> tf.Tensor:
+        """Marks the wanted values among all V first, so many cost no more than few. Row 0 is of no group."""
+        wanted = self._wanted(allow)
+        request = tf.zeros_like(wanted) + tf.range(tf.shape(allow)[0])[:, tf.newaxis]
+        places = tf.stack([request, tf.maximum(wanted, 0)], axis=2)
+        marked = tf.scatter_nd(places, tf.ones_like(wanted), [tf.shape(allow)[0], self.num_values + 1]) > 0
+        values = tf.gather(self.values_of, rows)
+        values = tf.broadcast_to(values, tf.concat([tf.shape(allow)[:1], tf.shape(values)[1:]], axis=0))
+        has, groups = tf.gather(marked, values, batch_dims=1), tf.gather(self.groups, values)
+        passes = ~tf.reduce_any(tf.not_equal(allow, "") & (wanted < 0), axis=1)[:, tf.newaxis]
+        for group in range(len(self.names)):
+            is_asked = tf.reduce_any(marked & (self.groups == group), axis=1)[:, tf.newaxis]
+            passes &= tf.reduce_any(has & (groups == group), axis=2) | ~is_asked
+        return tf.broadcast_to(passes, tf.shape(values)[:2])
+
     def _wanted(self, allow: tf.Tensor) -> tf.Tensor:
         """Rows of the values asked for, −1 for one that no item has, and for ''."""
         rows = tf.cast(self._lookup(allow), tf.int32) if self._lookup else tf.zeros(tf.shape(allow), tf.int32)
         return tf.where(rows > 0, rows, -1)
-
-    def _passes(self, has: tf.Tensor, wanted: tf.Tensor, allow: tf.Tensor) -> tf.Tensor:
-        """bool [B, C, F], rows [B, F] and what was said [B, F] → bool [B, C]."""
-        is_unknown = tf.not_equal(allow, "") & (wanted < 0)
-        passes = ~tf.reduce_any(is_unknown, axis=1)[:, tf.newaxis]
-        group = tf.gather(self.groups, tf.maximum(wanted, 0))
-        for index in range(len(self.names)):
-            of_group = (group == index)[:, tf.newaxis, :]
-            passes &= tf.reduce_any(has & of_group, axis=2) | ~tf.reduce_any(of_group, axis=2)
-        return passes
 
 
 def _each_once(rows: np.ndarray) -> np.ndarray:

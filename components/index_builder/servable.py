@@ -176,16 +176,12 @@ class Servable(tf.Module):
         K items come whenever K exist. Where the index scores every item anyway, what may not stay never competes.
         """
         if self.index.kind == "exact":
-            rows, scores = self._best_of_all(query, unwanted)
-            if allow is None:
-                return rows, scores
-            is_open = tf.reduce_any(tf.not_equal(allow, ""), axis=1)
-        else:
-            rows, scores = self._searched(query, unwanted, allow)
-            is_open = rows[:, self.top_k - 1] == 0
+            return self._best_of_all(query, unwanted, allow)
+        rows, scores = self._searched(query, unwanted, allow)
+        is_short = rows[:, self.top_k - 1] == 0
         return tf.cond(
-            tf.reduce_any(is_open),
-            lambda: self._with_exact(rows, scores, tf.where(is_open), query, unwanted, allow),
+            tf.reduce_any(is_short),
+            lambda: self._with_exact(rows, scores, tf.where(is_short), query, unwanted, allow),
             lambda: (rows, scores),
         )
 
@@ -199,15 +195,20 @@ class Servable(tf.Module):
         scores, columns = tf.math.top_k(scores, k=self.num_candidates)
         return tf.where(scores > NOT_FOUND, tf.gather(rows, columns, batch_dims=1), 0), scores
 
-    def _best_of_all(self, query: Query, unwanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """As `retrieve` without a filter; [B, N + 1] scores are made on the way."""
+    def _best_of_all(
+        self, query: Query, unwanted: tf.Tensor, allow: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `retrieve`, of all items: several [B, N + 1] are made on the way."""
         rows = tf.range(self.num_items + 1, dtype=tf.int64)[tf.newaxis]
         products = tf.matmul(query.embedding, self.embeddings, transpose_b=True)
         scores = tf.where(query.is_cold[:, tf.newaxis], self.popular.of(rows, query.contexts), products)
         scores = tf.where(self.may_be_shown, scores, NOT_FOUND)
         request = tf.zeros_like(unwanted) + tf.range(tf.shape(unwanted, tf.int64)[0])[:, tf.newaxis]
         places, nothing = tf.stack([request, unwanted], axis=2), tf.fill(tf.shape(unwanted), NOT_FOUND)
-        scores, rows = tf.math.top_k(tf.tensor_scatter_nd_update(scores, places, nothing), k=self.num_candidates)
+        scores = tf.tensor_scatter_nd_update(scores, places, nothing)
+        if allow is not None:
+            scores = tf.where(self.filters.allowed(rows, allow), scores, NOT_FOUND)
+        scores, rows = tf.math.top_k(scores, k=self.num_candidates)
         return tf.where(scores > NOT_FOUND, tf.cast(rows, tf.int64), 0), scores
 
     def _with_exact(

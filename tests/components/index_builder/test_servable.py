@@ -246,6 +246,15 @@ def test_never_what_is_unwanted_and_never_fewer_than_possible(request, name, see
     assert [bool(r) for r in answer.reasons[0]] == [bool(i) for i in answer.item_ids[0]]
 
 
+def test_a_filter_of_very_many_values_is_no_other(small, large):
+    for packed in (small, large):
+        values = ["genres=Comedy", "genres=Drama", ""]
+        few, many = packed.recommend("ann", allow=values), packed.recommend("ann", allow=values * 50_000)
+        assert many.ids == few.ids
+        np.testing.assert_allclose(many.scores, few.scores, atol=1e-5)
+        assert packed.recommend("ann", allow=[*values * 50_000, "genres=Unheard of"]).ids == []
+
+
 @pytest.mark.parametrize("allow", [["genres=Comedy", "studio=Yale"], ["genres=Comedy", "genres=Drama"]])
 def test_what_a_filter_leaves_is_the_nearest_of_it(large, allow):
     """All but twelve of what it allows are excluded: far fewer than the index is asked for. Some have both values."""
