@@ -5,8 +5,8 @@
     model.close()                                     # the process ends, and with it all that it held
 
 Loading a SavedModel holds Python's lock for seconds: in the server's process every call would wait. Children come from
-a server process that has imported TensorFlow and nothing else (multiprocessing's forkserver), so one begins in a moment
-and shares that memory. Calls go over pipes, one for each call at the same time; a child whose parent dies ends too.
+a process that has imported serving/preload.py and does nothing else (multiprocessing's forkserver), so one begins in a
+moment and shares that memory. Calls go over pipes, one for each call at the same time; a child whose parent dies ends.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ import numpy as np
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from serving.errors import ModelBroken, ModelFailed, ServingError
-from serving.model import Model, ServedModel, load_model, register_scann_ops
+from serving.model import Model, ServedModel, load_model
 from serving.signature import Arrays, Signature
 
 log = logging.getLogger(__name__)
 
 END_SECONDS = 5.0
-NICENESS = 19  # of the thread that loads a version: it gets what those who answer calls leave
 P = ParamSpec("P")
 T = TypeVar("T")
 _CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["serving.model"])
+_CONTEXT.set_forkserver_preload(["serving.preload"])
 
 
 class ModelProcess(ServedModel):
@@ -139,8 +138,7 @@ def _serve(path: Path, version: int, pipes: Sequence[Connection], intra_op_threa
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     tf.config.threading.set_intra_op_parallelism_threads(intra_op_threads)
     tf.config.threading.set_inter_op_parallelism_threads(inter_op_threads)
-    register_scann_ops()
-    tf.constant(0)  # TensorFlow's threads are begun, or they would be of the thread that loads, and as nice
+    tf.constant(0)  # TensorFlow's threads are begun, or they would be of the thread that loads, and wait as it does
     try:
         model = _behind_others(load_model, path, version)
     except ModelBroken as error:
@@ -153,16 +151,25 @@ def _serve(path: Path, version: int, pipes: Sequence[Connection], intra_op_threa
         thread.start()
     for thread in threads:
         thread.join()
+    for thread_id in os.listdir("/proc/self/task"):  # to give back its memory takes a tenth of a second
+        _give_way(int(thread_id))
 
 
 def _behind_others(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Works in a thread that gives way to all that answer calls, here and in other processes."""
 
-    def give_way() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-
-    with ThreadPoolExecutor(1, initializer=give_way) as pool:
+    with ThreadPoolExecutor(1, initializer=_give_way) as pool:
         return pool.submit(work, *args, **kwargs).result()
+
+
+def _give_way(thread_id: int = 0) -> None:
+    """From now on a thread, or this one, runs when a core has nothing else to do; there is no way back."""
+    try:
+        os.sched_setscheduler(thread_id, os.SCHED_IDLE, os.sched_param(0))
+    except ProcessLookupError:
+        log.debug("thread %d has ended", thread_id)
+    except OSError as error:  # some sandboxes have one class for all
+        log.warning("a version does not give way to calls while it is loaded or ends: %s", error)
 
 
 def _answer(model: Model, pipe: Connection) -> None:

@@ -10,7 +10,6 @@ mount must not take production down.
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 import time
@@ -223,11 +222,8 @@ class Watcher:
             ended = sorted(v for v, status in self._statuses.items() if status.state == "END")
             for version in ended[:-ENDED_VERSIONS_KEPT]:
                 del self._statuses[version]
-        if done:
-            for model in done:
-                _close(model)
-            del done, model
-            gc.collect()  # a loaded SavedModel is full of reference cycles; its memory is wanted back now
+        for model in done:
+            _close(model)
 
     def _set_status(self, status: VersionStatus) -> None:
         with self._changed:

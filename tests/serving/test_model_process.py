@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import pytest
 from serving.errors import InvalidInput, ModelBroken, ModelFailed
 from serving.model import load_model
 from serving.model_config import ModelSettings
-from serving.model_process import NICENESS, ModelProcess, load_apart
+from serving.model_process import ModelProcess, load_apart
 from serving.releases import publish
 from serving.watcher import Watcher
 
@@ -77,39 +77,53 @@ def test_many_threads_may_call_it(apart: ModelProcess) -> None:
     assert answers == [3.0] * 160
 
 
-def test_one_that_is_loaded_gives_way_and_one_that_answers_does_not(models: Callable[[int], Path]) -> None:
-    known = {process.pid for process in psutil.Process().children(recursive=True)}
-    is_loaded, seen = threading.Event(), set()
-
-    def watch() -> None:
-        while not is_loaded.is_set():
-            for process in psutil.Process().children(recursive=True):
-                if process.pid not in known:
-                    seen.update(nice for nice, _ in nanoseconds(process.pid).values())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    model = load_apart(models(7), 7)
-    is_loaded.set()
-    watcher.join()
-    assert NICENESS in seen
+def test_what_loads_or_ends_gives_way_and_what_answers_does_not(models: Callable[[int], Path]) -> None:
+    with policies() as loading:
+        model = load_apart(models(7), 7)
+    assert os.SCHED_IDLE in loading
     model.warm_up()
     assert isinstance(model, ModelProcess)
     before = nanoseconds(pid := model._process.pid)
     for _ in range(100):
         model.predict("serving_default", BOB)
-    worked = {nice for thread, (nice, spent) in nanoseconds(pid).items() if spent > before.get(thread, (0, 0))[1]}
-    model.close()
-    assert worked == {0}
+    worked = {policy for thread, (policy, spent) in nanoseconds(pid).items() if spent > before.get(thread, (0, 0))[1]}
+    assert worked == {os.SCHED_OTHER}
+    with policies(pid) as ending:
+        model.close()
+    assert os.SCHED_IDLE in ending
+
+
+@contextmanager
+def policies(pid: int | None = None) -> Iterator[set[int]]:
+    """The scheduling policies of the threads of a process, or of those that begin, while this is open."""
+    known = {process.pid for process in psutil.Process().children(recursive=True)}
+    seen: set[int] = set()
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.is_set():
+            begun = (
+                {process.pid for process in psutil.Process().children(recursive=True)} - known if pid is None else {pid}
+            )
+            for one in begun:
+                seen.update(policy for policy, _ in nanoseconds(one).values())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        is_over.set()
+        watcher.join()
 
 
 def nanoseconds(pid: int) -> dict[str, tuple[int, int]]:
-    """By thread: how nice it is, and how long it has run."""
+    """By thread: its scheduling policy, and how long it has run."""
     found = {}
     for task in Path(f"/proc/{pid}/task").glob("*"):
         with suppress(OSError):  # it has ended
-            nice = int((task / "stat").read_text().rsplit(")", 1)[1].split()[16])
-            found[task.name] = (nice, int((task / "schedstat").read_text().split()[0]))
+            policy = int((task / "stat").read_text().rsplit(")", 1)[1].split()[38])
+            found[task.name] = (policy, int((task / "schedstat").read_text().split()[0]))
     return found
 
 
