@@ -36,7 +36,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # `serving` is the package, not this
 CONNECTIONS = 200  # of random arrivals
-CALLERS = (1, 64)
+CALLERS = {"1 caller": 1, "64 callers": 64}
 BULK = 5_000  # users of one request
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 
@@ -77,18 +77,16 @@ def main(pipeline: str | None, servable: Path | None, rates: str, seconds: int, 
         users.write_text("\n".join(user_ids(servable)) + "\n")
         if plain:
             with served(servable, folder / "plain", "--plain") as (port, _):
-                for callers in CALLERS:
-                    print(
-                        f"{f'plain server, gRPC, {callers} callers':<40}",
-                        h2load(port, servable, folder, callers, seconds),
-                    )
+                for said, callers in CALLERS.items():
+                    result = h2load(port, servable, folder, callers, seconds)
+                    print(f"{f'plain server, gRPC, {said}':<40}", result, flush=True)
         with served(servable, folder / "models") as (port, rest_port):
             saturation = {}
-            for callers in CALLERS:
+            for said, callers in CALLERS.items():
                 saturation["REST"] = wrk(rest_port, users, seconds, callers)
-                print(f"{f'REST, {callers} callers':<40}", saturation["REST"], flush=True)
+                print(f"{f'REST, {said}':<40}", saturation["REST"], flush=True)
                 saturation["gRPC"] = h2load(port, servable, folder, callers, seconds)
-                print(f"{f'gRPC, {callers} callers':<40}", saturation["gRPC"], flush=True)
+                print(f"{f'gRPC, {said}':<40}", saturation["gRPC"], flush=True)
             half = round(saturation["REST"].per_second / 2)
             for rate in (*map(int, rates.split(",")), half):
                 said = f"REST, {rate:,} a second, at random" + (" (half)" if rate == half else "")
