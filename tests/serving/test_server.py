@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -188,11 +190,15 @@ def test_the_command_says_when_it_is_ready_and_stops_when_told(models: Models, b
         assert ports, line
         with Client("127.0.0.1", int(ports[1]), int(ports[2])) as client:
             assert marks_in(client.predict_rest("serving_default", {"user_id": ["bob"]})) == {7}
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.terminate()  # as systemd does it, which tells the whole group
+            time.sleep(2.5)  # longer than a poll
+            assert marks_in(client.predict_rest("serving_default", {"user_id": ["bob"]})) == {7}
         process.send_signal(signal.SIGTERM)
         output, log = process.communicate(timeout=60)
         assert process.returncode == 0
         assert output == "stopped serving recommender\n"
-        assert "Traceback" not in log
+        assert re.findall(r"(?m)^.*(?:ERROR|WARNING|Warning|Traceback).*$", log) == []
     finally:
         process.kill()
         process.wait()
