@@ -56,7 +56,7 @@ class RankingHead(tf.keras.layers.Layer):
         logits = tf.cast(self.logits(hidden), tf.float32)
         if self.grades is not None:
             logits += self.grades(of_pairs(queries), candidates)
-        return tf.reshape(logits, tf.concat([shape[:-1], tf.shape(logits)[-1:]], axis=0))
+        return tf.reshape(logits, [*tf.unstack(shape)[:-1], logits.shape[-1]])
 
 
 class GradedLogits(tf.keras.layers.Layer):
