@@ -83,30 +83,26 @@ def test_what_loads_or_ends_gives_way_and_what_answers_does_not(models: Callable
     assert os.SCHED_IDLE in loading
     model.warm_up()
     assert isinstance(model, ModelProcess)
-    before = nanoseconds(pid := model._process.pid)
+    before = threads_of(pid := model._process.pid)
     for _ in range(100):
         model.predict("serving_default", BOB)
-    worked = {policy for thread, (policy, spent) in nanoseconds(pid).items() if spent > before.get(thread, (0, 0))[1]}
+    worked = {policy for thread, (policy, spent) in threads_of(pid).items() if spent > before.get(thread, (0, 0))[1]}
     assert worked == {os.SCHED_OTHER}
-    with policies(pid) as ending:
+    with policies() as ending:
         model.close()
     assert os.SCHED_IDLE in ending
 
 
 @contextmanager
-def policies(pid: int | None = None) -> Iterator[set[int]]:
-    """The scheduling policies of the threads of a process, or of those that begin, while this is open."""
-    known = {process.pid for process in psutil.Process().children(recursive=True)}
+def policies() -> Iterator[set[int]]:
+    """The scheduling policies of all threads of child processes, while this is open."""
     seen: set[int] = set()
     is_over = threading.Event()
 
     def watch() -> None:
         while not is_over.is_set():
-            begun = (
-                {process.pid for process in psutil.Process().children(recursive=True)} - known if pid is None else {pid}
-            )
-            for one in begun:
-                seen.update(policy for policy, _ in nanoseconds(one).values())
+            for process in psutil.Process().children(recursive=True):
+                seen.update(policy for policy, _ in threads_of(process.pid).values())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -117,8 +113,8 @@ def policies(pid: int | None = None) -> Iterator[set[int]]:
         watcher.join()
 
 
-def nanoseconds(pid: int) -> dict[str, tuple[int, int]]:
-    """By thread: its scheduling policy, and how long it has run."""
+def threads_of(pid: int) -> dict[str, tuple[int, int]]:
+    """By thread: its scheduling policy, and the nanoseconds that it has run."""
     found = {}
     for task in Path(f"/proc/{pid}/task").glob("*"):
         with suppress(OSError):  # it has ended
